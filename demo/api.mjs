@@ -1,0 +1,292 @@
+// The demo's API: every answer a test or the demo wants from a resource server, behind real CORS.
+
+import { createHash } from 'node:crypto'
+import { createServer } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
+import { close, createRequestLog, listen, originOf, splitTarget } from './site.mjs'
+
+/**
+ * @typedef {import('node:http').IncomingMessage} Request
+ * @typedef {import('node:http').ServerResponse} Response
+ * @typedef {{ sub: string, scope: string, clientId: string }} TokenInfo
+ *
+ * @typedef {object} ApiRequest
+ * @property {number} at
+ * @property {string} method
+ * @property {string} path
+ * @property {string} query Without the question mark
+ * @property {string} authorization The scheme in lower case (`bearer`, `dpop`), or `none`
+ * @property {string} [tokenHash] Tells tokens apart without showing one
+ * @property {string} [origin]
+ * @property {string} [referrer]
+ * @property {Record<string, unknown>} headers As received, a token replaced by its hash
+ * @property {number} [status] Absent while the request is under way, 0 when nothing was answered
+ *
+ * @typedef {object} ApiOptions
+ * @property {string[]} [origins] Origins whose pages may call; none are needed on the own origin
+ * @property {(token: string) => TokenInfo | undefined | Promise<TokenInfo | undefined>} verify
+ *
+ * @typedef {object} Exchange What a route gets to see
+ * @property {Request} request
+ * @property {Response} response
+ * @property {string} path
+ * @property {URLSearchParams} query
+ * @property {TokenInfo | undefined} token
+ */
+
+const ORDERS = [
+  { id: '1', item: 'Coffee beans', quantity: 2 },
+  { id: '2', item: 'Paper filters', quantity: 100 },
+  { id: '3', item: 'Hand grinder', quantity: 1 },
+]
+
+const MEGABYTE = Buffer.alloc(1024 * 1024, '0123456789abcdef')
+const MAX_ECHO_BYTES = 64 * 1024 * 1024
+
+/** @type {[methods: string, path: RegExp, answer: (exchange: Exchange) => unknown][]} */
+const ROUTES = [
+  ['GET', /^\/open$/, ({ response }) => sendJson(response, 200, { open: true })],
+  ['GET', /^\/orders$/, ({ response }) => sendJson(response, 200, ORDERS)],
+  ['GET', /^\/orders\/[^/]+$/, sendOrder],
+  ['POST|PUT|PATCH|DELETE', /^\/orders(\/[^/]+)?$/, echoBody],
+  ['GET', /^\/me$/, ({ response, token }) => sendJson(response, 200, token)],
+  ['GET', /^\/stream$/, streamEvents],
+  ['GET', /^\/range$/, sendRange],
+  ['GET', /^\/forbidden$/, ({ response }) => refuse(response, 403, 'insufficient_scope')],
+  ['.+', /^\/always-401$/, ({ response }) => refuse(response, 401, 'invalid_token')],
+  [
+    '.+',
+    /^\/step-up$/,
+    ({ response }) => refuse(response, 401, 'insufficient_user_authentication'),
+  ],
+  ['.+', /^\/redirect$/, redirect],
+  ['.+', /^\/slow$/, answerSlowly],
+  ['POST', /^\/upload$/, digestUpload],
+  ['.+', /^\/echo$/, echoHeaders],
+]
+
+/**
+ * The API without a server of its own, to mount on the site: `mounts: { '/api/': api.handle }`.
+ *
+ * @param {ApiOptions} options
+ */
+export function createApiHandler({ origins = [], verify }) {
+  const log = createRequestLog()
+  const seen = /** @type {Set<string>} */ (new Set())
+  const rejected = /** @type {Set<string>} */ (new Set())
+
+  /** @param {Request} request @param {Response} response */
+  async function handle(request, response) {
+    const { pathname: path, query } = splitTarget(request)
+    const { scheme, token } = authorizationOf(request)
+    const tokenHash = token === undefined ? undefined : shortHash(token)
+    const { origin, referer: referrer } = request.headers
+    const headers = withoutToken(request)
+    log.add(
+      { path, query, authorization: scheme, tokenHash, origin, referrer, headers },
+      request,
+      response,
+    )
+
+    // A shared cache ignores Authorization, and so does the browser's.
+    response.setHeader('cache-control', 'no-store')
+    allowOrigin(request, response, origins)
+    if (request.method === 'OPTIONS') return response.writeHead(204).end()
+
+    if (token !== undefined) seen.add(token)
+    const info = token === undefined || rejected.has(token) ? undefined : await verify(token)
+    if (!info && path !== '/open') return refuse(response, 401, token && 'invalid_token')
+
+    const method = request.method === 'HEAD' ? 'GET' : (request.method ?? '')
+    const route = ROUTES.find(
+      ([methods, pattern]) => pattern.test(path) && new RegExp(`^(?:${methods})$`).test(method),
+    )
+    if (!route) return sendProblem(response, 404, 'No such resource')
+    try {
+      const exchange = { request, response, path, query: new URLSearchParams(query), token: info }
+      await route[2](exchange)
+    } catch (error) {
+      // A body that broke off: the client has gone, there is nobody to answer.
+      if (response.headersSent || !request.complete) return response.destroy()
+      sendProblem(response, 400, String(error))
+    }
+  }
+
+  return {
+    handle,
+    requests: /** @type {ApiRequest[]} */ (log.requests),
+    clearRequests: log.clearRequests,
+    waitForRequest: log.waitForRequest,
+    /** Every token seen until now gets a 401 from now on; a new one works. */
+    rejectCurrentTokens() {
+      for (const token of seen) rejected.add(token)
+    },
+  }
+}
+
+/** @param {ApiOptions & { port?: number, host?: string }} options */
+export async function startApi({ port = 0, host = 'localhost', ...options }) {
+  const api = createApiHandler(options)
+  const server = createServer(api.handle)
+  await listen(server, port, host)
+  return { ...api, url: originOf(server, host), close: () => close(server) }
+}
+
+/** @param {Request} request */
+function authorizationOf({ headers: { authorization } }) {
+  if (!authorization) return { scheme: 'none', token: undefined }
+  const [scheme = '', token] = authorization.split(' ')
+  return { scheme: scheme.toLowerCase(), token }
+}
+
+/** An API must never reflect a token, nor a log keep one. @param {Request} request */
+function withoutToken(request) {
+  const { authorization, ...headers } = request.headers
+  if (authorization === undefined) return headers
+  const [scheme, token = ''] = authorization.split(' ')
+  return { ...headers, authorization: `${scheme} sha256:${shortHash(token)}` }
+}
+
+/** @param {string} text */
+function shortHash(text) {
+  return createHash('sha256').update(text).digest('base64url').slice(0, 10)
+}
+
+/** @param {Request} request @param {Response} response @param {string[]} origins */
+function allowOrigin(request, response, origins) {
+  const { origin } = request.headers
+  response.setHeader('vary', 'Origin')
+  if (origin === undefined || !origins.includes(origin)) return
+  response.setHeader('access-control-allow-origin', origin)
+  response.setHeader('access-control-allow-credentials', 'true')
+  response.setHeader('access-control-expose-headers', 'www-authenticate, content-range, location')
+  if (request.method !== 'OPTIONS') return
+  response.setHeader('access-control-allow-methods', 'GET, HEAD, POST, PUT, PATCH, DELETE')
+  // Named one by one, because a wildcard covers neither credentials nor Authorization.
+  const asked = request.headers['access-control-request-headers']
+  if (asked) response.setHeader('access-control-allow-headers', asked)
+}
+
+/**
+ * RFC 6750 section 3.1: a request without a token gets a challenge without an error code.
+ *
+ * @param {Response} response @param {number} status @param {string} [error]
+ */
+function refuse(response, status, error) {
+  response.setHeader('www-authenticate', error ? `Bearer error="${error}"` : 'Bearer')
+  sendProblem(response, status, error ?? 'A token is needed')
+}
+
+/** @param {Response} response @param {number} status @param {string} detail */
+function sendProblem(response, status, detail) {
+  sendJson(response, status, { status, detail }, 'application/problem+json')
+}
+
+/**
+ * @param {Response} response @param {number} status
+ * @param {unknown} value @param {string} [type]
+ */
+function sendJson(response, status, value, type = 'application/json') {
+  response.writeHead(status, { 'content-type': type })
+  response.end(JSON.stringify(value))
+}
+
+/** @param {Exchange} exchange */
+function sendOrder({ response, path }) {
+  const order = ORDERS.find(({ id }) => path === `/orders/${id}`)
+  return order ? sendJson(response, 200, order) : sendProblem(response, 404, 'No such order')
+}
+
+/** @param {Exchange} exchange */
+async function echoBody({ request, response, path }) {
+  const bytes = await readBody(request)
+  if (!bytes) return sendProblem(response, 413, `More than ${MAX_ECHO_BYTES} bytes`)
+  const body = parseBody(bytes.toString(), request.headers['content-type'] ?? '')
+  sendJson(response, 200, { method: request.method, path, size: bytes.length, body })
+}
+
+/** @param {Request} request */
+async function readBody(request) {
+  const chunks = []
+  let size = 0
+  // Leaving the loop would otherwise cut the connection before there is an answer.
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    size += chunk.length
+    if (size > MAX_ECHO_BYTES) return undefined
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** @param {string} text @param {string} type */
+function parseBody(text, type) {
+  if (type.includes('json')) return text === '' ? null : JSON.parse(text)
+  if (type.includes('urlencoded')) return Object.fromEntries(new URLSearchParams(text))
+  return text
+}
+
+/** Server-Sent Events: `?count=` of them (10), one per `?ms=` (200). @param {Exchange} exchange */
+async function streamEvents({ response, query }) {
+  response.writeHead(200, { 'content-type': 'text/event-stream' })
+  const count = Number(query.get('count') ?? 10)
+  for (let number = 1; number <= count && !response.destroyed; number += 1) {
+    response.write(`id: ${number}\ndata: ${JSON.stringify({ number })}\n\n`)
+    await delay(Number(query.get('ms') ?? 200))
+  }
+  response.end()
+}
+
+/** @param {Exchange} exchange */
+function sendRange({ request, response }) {
+  const headers = { 'content-type': 'application/octet-stream', 'accept-ranges': 'bytes' }
+  const range = /^bytes=(\d*)-(\d*)$/.exec(request.headers.range ?? '')
+  if (!range || range[0] === 'bytes=-') {
+    return response.writeHead(200, { ...headers, 'content-length': MEGABYTE.length }).end(MEGABYTE)
+  }
+  const [, from, to] = range
+  const start = from === '' ? Math.max(0, MEGABYTE.length - Number(to)) : Number(from)
+  const last = MEGABYTE.length - 1
+  const end = from === '' || to === '' ? last : Math.min(Number(to), last)
+  if (start > end) {
+    return response.writeHead(416, { 'content-range': `bytes */${MEGABYTE.length}` }).end()
+  }
+  response.writeHead(206, {
+    ...headers,
+    'content-range': `bytes ${start}-${end}/${MEGABYTE.length}`,
+    'content-length': end - start + 1,
+  })
+  response.end(MEGABYTE.subarray(start, end + 1))
+}
+
+/** `?to=` an absolute URL or a path, with `?status=` (302). @param {Exchange} exchange */
+function redirect({ request, response, query }) {
+  const to = query.get('to') ?? '/open'
+  // Throws on what is no URL, which answers 400; only http(s) is a place to send a browser to.
+  const { protocol } = new URL(to, `http://${request.headers.host}`)
+  if (!/^https?:$/.test(protocol)) return sendProblem(response, 400, 'Not an http(s) URL')
+  response.writeHead(Number(query.get('status') ?? 302), { location: encodeURI(decodeURI(to)) })
+  response.end()
+}
+
+/** @param {Exchange} exchange */
+async function answerSlowly({ response, query }) {
+  const ms = Number(query.get('ms') ?? 1000)
+  await delay(ms)
+  sendJson(response, 200, { ms })
+}
+
+/** Counts and hashes a body of any size without keeping it. @param {Exchange} exchange */
+async function digestUpload({ request, response }) {
+  const hash = createHash('sha256')
+  let size = 0
+  for await (const chunk of request) {
+    hash.update(chunk)
+    size += chunk.length
+  }
+  sendJson(response, 200, { size, sha256: hash.digest('hex') })
+}
+
+/** @param {Exchange} exchange */
+function echoHeaders({ request, response }) {
+  sendJson(response, 200, { method: request.method, headers: withoutToken(request) })
+}

@@ -1,0 +1,6 @@
+export { isTokenError, TokenError } from './shared/errors.js'
+export { createTokenManager } from './token-manager.js'
+export type { RegisterOptions } from './register.js'
+export type { TokenErrorCode } from './shared/errors.js'
+export type { Claims, Session, SignedOutReason } from './shared/protocol.js'
+export type { SessionEvent, TokenManager } from './token-manager.js'

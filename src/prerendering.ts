@@ -1,0 +1,17 @@
+declare global {
+  interface Document {
+    /** Not in TypeScript's DOM types: https://wicg.github.io/nav-speculation/prerendering.html */
+    readonly prerendering?: boolean
+  }
+}
+
+/** Is this page shown only in advance, so that it must not do anything yet? */
+export const isPrerendering = (): boolean => document.prerendering === true
+
+/** Resolves once the user really sees the page. */
+export const whenShown = async (): Promise<void> => {
+  if (!isPrerendering()) return
+  await new Promise((resolve) =>
+    document.addEventListener('prerenderingchange', resolve, { once: true }),
+  )
+}

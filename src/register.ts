@@ -1,0 +1,132 @@
+import { Workbox } from 'workbox-window'
+import { TokenError } from './shared/errors.js'
+
+/** How the app's worker is registered; as in `navigator.serviceWorker.register`. */
+export interface RegisterOptions {
+  /** Path or URL below which pages are controlled; default: the folder of the script. */
+  scope?: string
+  /** `module` for a worker script with imports (not in Firefox before 147). */
+  type?: 'classic' | 'module'
+}
+
+/** ms to wait for somebody else to register a worker. */
+const adoptLimit = 10_000
+/** ms in which a worker that was asked to take control of this page does so. */
+const claimLimit = 5_000
+
+/** Can this page have a service worker at all? Says why not. */
+const checkSupport = (): void => {
+  if ('serviceWorker' in navigator) return
+  if (globalThis.isSecureContext === false) {
+    throw new TokenError(
+      'insecure_context',
+      'Service workers need https (or localhost). Open the app over https.',
+    )
+  }
+  throw new TokenError(
+    'unsupported',
+    'This browser offers no service workers here (private window, WebView or an old version).',
+  )
+}
+
+const scriptFailed = (url: string | URL, cause: unknown): TokenError =>
+  new TokenError(
+    'worker_script_failed',
+    `The browser did not accept the worker script ${url}: ` +
+      `${cause instanceof Error ? cause.message : 'unknown reason'} Check that this URL gives ` +
+      'JavaScript (not the app shell), that its scope lies at or below its folder, and that ' +
+      'worker-src of the Content-Security-Policy allows it.',
+    { cause },
+  )
+
+/** Registers the worker script, or resolves with the registration that is there already. */
+const register = async (url: string | URL, options: RegisterOptions) => {
+  // never from the HTTP cache: a security fix must reach users at once
+  const workbox = new Workbox(String(url), { ...options, updateViaCache: 'none' })
+  try {
+    const registration = await workbox.register({ immediate: true })
+    if (registration) return registration
+  } catch (cause) {
+    throw scriptFailed(url, cause)
+  }
+  throw scriptFailed(url, undefined)
+}
+
+/** Waits for the registration that the app's own tooling makes for this page. */
+const adopt = async (): Promise<ServiceWorkerRegistration> => {
+  const container = navigator.serviceWorker
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, adoptLimit)
+  })
+  const found = (await container.getRegistration()) ?? (await Promise.race([container.ready, late]))
+  clearTimeout(timer)
+  if (found) return found
+  throw new TokenError(
+    'no_registration',
+    "No service worker is registered for this page. Call createTokenManager('/sw.js'), or " +
+      'register your own worker (in development too).',
+  )
+}
+
+/** The registration with the token worker: registered here, or adopted. */
+export const findRegistration = async (
+  url: string | URL | undefined,
+  options: RegisterOptions,
+): Promise<ServiceWorkerRegistration> => {
+  checkSupport()
+  return url === undefined ? await adopt() : await register(url, options)
+}
+
+/** The registration's active worker. Waits as long as one is being installed. */
+export const whenActive = async (
+  registration: ServiceWorkerRegistration,
+): Promise<ServiceWorker> => {
+  for (;;) {
+    const { active, waiting, installing } = registration
+    const worker = active ?? waiting ?? installing
+    if (!worker) {
+      throw new TokenError(
+        'worker_script_failed',
+        'The service worker could not be installed. Its console says why.',
+      )
+    }
+    if (worker.state === 'activated') return worker
+    await new Promise((resolve) => worker.addEventListener('statechange', resolve, { once: true }))
+  }
+}
+
+/** Resolves once the registration's worker controls this page; `claim` asks it to. */
+export const whenControlled = async (
+  registration: ServiceWorkerRegistration,
+  claim: () => Promise<unknown>,
+): Promise<void> => {
+  const container = navigator.serviceWorker
+  const isControlled = () => container.controller === registration.active
+  if (isControlled()) return
+  if (!location.href.startsWith(registration.scope)) {
+    throw new TokenError(
+      'out_of_scope',
+      `This page is outside the worker's scope ${registration.scope}, so its requests get no ` +
+        'token. Put the worker script higher, or set scope.',
+    )
+  }
+  const changed = new Promise<void>((resolve) => {
+    const check = () => {
+      if (!isControlled()) return
+      container.removeEventListener('controllerchange', check)
+      resolve()
+    }
+    container.addEventListener('controllerchange', check)
+  })
+  // After a forced reload (Shift) the page is uncontrolled although the worker is active.
+  await claim()
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<void>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new TokenError('not_controlled', 'The worker did not take control. Reload.')),
+      claimLimit,
+    )
+  })
+  await Promise.race([changed, late]).finally(() => clearTimeout(timer))
+}

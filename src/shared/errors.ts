@@ -1,0 +1,100 @@
+/**
+ * Every code a {@link TokenError} can carry. OAuth and OpenID Connect codes travel as the
+ * authorization server sent them; an unknown one arrives as `server_error`. What each one means
+ * and what to do about it is listed in docs/errors.md.
+ */
+export type TokenErrorCode =
+  // From the authorization server (RFC 6749 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6)
+  | 'access_denied'
+  | 'account_selection_required'
+  | 'consent_required'
+  | 'interaction_required'
+  | 'invalid_client'
+  | 'invalid_grant'
+  | 'invalid_request'
+  | 'invalid_scope'
+  | 'invalid_target'
+  | 'login_required'
+  | 'mfa_required'
+  | 'server_error'
+  | 'temporarily_unavailable'
+  | 'unauthorized_client'
+  | 'unsupported_grant_type'
+  | 'unsupported_response_type'
+  // Setting up
+  | 'bridge_version'
+  | 'insecure_context'
+  | 'invalid_configuration'
+  | 'no_registration'
+  | 'no_token_worker'
+  | 'not_controlled'
+  | 'out_of_scope'
+  | 'unsupported'
+  | 'worker_order'
+  | 'worker_script_failed'
+  // Signing in and staying signed in
+  | 'cancelled'
+  | 'clock'
+  | 'invalid_callback'
+  | 'invalid_id_token'
+  | 'invalid_input'
+  | 'invalid_token_response'
+  | 'login_interrupted'
+  | 'metadata_unreachable'
+  | 'no_page'
+  | 'offline'
+  | 'signed_out'
+  | 'silent_login_blocked'
+  | 'storage_failed'
+  | 'timeout'
+  | 'token_endpoint_unreachable'
+  | 'unsolicited_callback'
+  | 'user_changed'
+  | 'worker_timeout'
+
+/** What a {@link TokenError} is made of when it crosses between page and worker. */
+export interface TokenErrorData {
+  code: TokenErrorCode
+  message: string
+  transient: boolean
+}
+
+/**
+ * The one error class of tokenward. Branch on `code`, never on `message`; `message` says what
+ * failed and what to do, and never contains a token, a code or another secret.
+ */
+export class TokenError extends Error {
+  override readonly name = 'TokenError'
+  readonly code: TokenErrorCode
+  /** True where trying again later can help and nothing has been lost (no network, timeouts). */
+  readonly transient: boolean
+
+  constructor(
+    code: TokenErrorCode,
+    message: string,
+    options: { transient?: boolean; cause?: unknown } = {},
+  ) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined)
+    this.code = code
+    this.transient = options.transient ?? false
+  }
+}
+
+/**
+ * Is this value a {@link TokenError}? By name, because `instanceof` fails across frames and
+ * between two copies of the library.
+ */
+export const isTokenError = (value: unknown): value is TokenError =>
+  value instanceof Error && value.name === 'TokenError' && 'code' in value
+
+/** How a call over the bridge ends: errors are data, because a thrown error loses its `code`. */
+export type Answer<T> = { ok: true; value: T } | { ok: false; error: TokenErrorData }
+
+export const toErrorData = ({ code, message, transient }: TokenError): TokenErrorData => ({
+  code,
+  message,
+  transient,
+})
+
+export const fromErrorData = ({ code, message, transient }: TokenErrorData): TokenError =>
+  new TokenError(code, message, { transient })

@@ -1,0 +1,91 @@
+import { TokenError } from './shared/errors.js'
+import type { Session } from './shared/protocol.js'
+import type { SessionEvent, TokenManager } from './token-manager.js'
+
+/** What a {@link TestTokenManager} starts with. */
+export interface TestTokenManagerOptions {
+  /** The signed-in user; what is left out gets a plain value. Default: nobody is signed in. */
+  session?: Partial<Session>
+  /** Events that the first listener of `onChange` gets, in this order. */
+  events?: SessionEvent[]
+}
+
+/** A token manager for unit tests: no worker, no network, the same interface. */
+export interface TestTokenManager extends TokenManager {
+  /** What the code under test has asked for, in order. */
+  readonly calls: readonly {
+    name: 'login' | 'logout' | 'renew' | 'checkSession'
+    input?: unknown
+  }[]
+  /** Lets an event happen, as if the worker had told it; it changes `session()` too. */
+  emit(event: SessionEvent): void
+}
+
+const completeSession = (session: Partial<Session>): Session => ({
+  claims: { sub: 'test-user' },
+  scope: 'openid',
+  state: 'fresh',
+  since: 0,
+  ...session,
+})
+
+/**
+ * Creates a token manager for unit tests (jsdom or plain Node). `login()` stays pending, as in a
+ * browser that leaves the page; `logout()` ends the session; `renew()` and `checkSession()`
+ * answer from the session given.
+ *
+ * @example
+ * const auth = createTestTokenManager({ session: { claims: { name: 'Ada' } } })
+ * render(<App auth={auth} />)
+ * auth.emit({ type: 'signed-out', reason: 'ended' })
+ */
+export const createTestTokenManager = (options: TestTokenManagerOptions = {}): TestTokenManager => {
+  const listeners = new Set<(event: SessionEvent) => void>()
+  const calls: { name: 'login' | 'logout' | 'renew' | 'checkSession'; input?: unknown }[] = []
+  let session = options.session && completeSession(options.session)
+  let waiting = [...(options.events ?? [])]
+
+  const emit = (event: SessionEvent) => {
+    if (event.type === 'signed-out') session = undefined
+    else if ('session' in event && event.session) session = event.session
+    for (const listener of listeners) listener(event)
+  }
+
+  return {
+    ready: Promise.resolve(),
+    calls,
+    emit,
+    session: async () => session,
+    login: (input) => {
+      calls.push({ name: 'login', input })
+      return new Promise<never>(() => {})
+    },
+    checkSession: async () => {
+      calls.push({ name: 'checkSession' })
+      return session
+    },
+    renew: async () => {
+      calls.push({ name: 'renew' })
+      if (!session) throw new TokenError('signed_out', 'Nobody is signed in.')
+      emit({ type: 'renewed', session: { ...session, state: 'fresh' } })
+    },
+    logout: async (input) => {
+      calls.push({ name: 'logout', input })
+      if (session) emit({ type: 'signed-out', reason: 'logout' })
+      return { server: 'unknown' }
+    },
+    onChange: (listener, { signal } = {}) => {
+      if (signal?.aborted) return () => {}
+      const remove = () => listeners.delete(listener)
+      listeners.add(listener)
+      signal?.addEventListener('abort', remove)
+      queueMicrotask(() => {
+        const events = waiting
+        waiting = []
+        for (const event of events) emit(event)
+      })
+      return remove
+    },
+    close: () => listeners.clear(),
+  }
+}

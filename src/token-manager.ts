@@ -1,0 +1,315 @@
+import { whenShown } from './prerendering.js'
+import { findRegistration, type RegisterOptions, whenActive, whenControlled } from './register.js'
+import { fromErrorData, isTokenError, TokenError } from './shared/errors.js'
+import {
+  PROTOCOL,
+  type Session,
+  type SessionReport,
+  type SignedOutReason,
+  type WireEvent,
+} from './shared/protocol.js'
+import { createWorkerBridge } from './worker-bridge.js'
+
+/** What listeners of {@link TokenManager.onChange} get. */
+export type SessionEvent =
+  /** Signed in; the access token was renewed; `session.state` has changed. */
+  | { type: 'signed-in' | 'renewed' | 'state'; session: Session }
+  /** No token is to be had without the user. Told once; offer a way to `login()`. */
+  | { type: 'login-required'; error: TokenError; session?: Session }
+  /** The session is over, for the reason given. */
+  | { type: 'signed-out'; reason: SignedOutReason }
+  /** Something went wrong that ends nothing: a sign-in that failed, a faulty set-up. */
+  | { type: 'problem'; error: TokenError }
+
+/** What an app holds. It never handles a token. */
+export interface TokenManager {
+  /**
+   * Resolves once the worker controls this page: from then on, requests carry tokens. Rejects
+   * with a {@link TokenError} that says why not and what to do; a rejection that nobody handles
+   * is not reported as unhandled. On a server it stays pending.
+   */
+  readonly ready: Promise<void>
+  /** The session as stored, at once and offline too; undefined if nobody is signed in. */
+  session(): Promise<Session | undefined>
+  /**
+   * Signs in: leaves for the authorization server and comes back to `returnTo`. Never resolves
+   * on success, since the page is left.
+   *
+   * @param options.returnTo URL on this origin to come back to; default: this page, hash included
+   * @param options.params More parameters for the authorization request (`prompt`, `login_hint`,
+   *   `acr_values`, …)
+   * @throws TokenError `cancelled` if the user comes Back, `invalid_input`
+   */
+  login(options?: { returnTo?: string; params?: Record<string, string> }): Promise<never>
+  /**
+   * Asks the authorization server, in a hidden frame, whether it knows the user; signs in if so.
+   * Undefined if it does not. Never ends a session.
+   *
+   * @throws TokenError `consent_required`, `interaction_required`, `account_selection_required`,
+   *   `timeout`, `offline`, `silent_login_blocked`
+   */
+  checkSession(): Promise<Session | undefined>
+  /**
+   * Renews the access token now.
+   *
+   * @throws TokenError why that is not possible now; `signed_out` if nobody is signed in
+   */
+  renew(): Promise<void>
+  /**
+   * Signs out: forgets the tokens, tells every tab, revokes the refresh token and, unless
+   * `local`, leaves for the authorization server to end the session there. Works offline.
+   *
+   * The page is left where the server can be reached and knows logout: then the promise settles
+   * only if the user comes Back. Otherwise it resolves with `unknown`.
+   *
+   * @param options.returnTo URL on this origin to come to in the end; default: the app's root
+   * @param options.local Sign out here only, and stay on this page unless `returnTo` is given
+   */
+  logout(options?: { returnTo?: string; local?: boolean }): Promise<{ server: 'ended' | 'unknown' }>
+  /**
+   * Calls `listener` with each change, in every tab. A sign-in that has just failed is reported
+   * to the first listener.
+   *
+   * @returns A function that removes the listener; so does aborting `options.signal`
+   */
+  onChange(listener: (event: SessionEvent) => void, options?: { signal?: AbortSignal }): () => void
+  /** Removes all listeners. The worker goes on. */
+  close(): void
+}
+
+const toSessionEvent = (event: WireEvent): SessionEvent =>
+  'error' in event ? { ...event, error: fromErrorData(event.error) } : event
+
+const asTokenError = (cause: unknown): TokenError =>
+  isTokenError(cause)
+    ? cause
+    : new TokenError('worker_script_failed', 'The service worker could not be set up.', { cause })
+
+/** A page without its own fragment got an empty one at the end of a sign-in: take it off again. */
+const removeBareHash = () => {
+  if (location.href.endsWith('#')) {
+    history.replaceState(history.state, '', location.href.slice(0, -1))
+  }
+}
+
+/** Leaves the page. Settles only if it comes back from the back/forward cache. */
+const leaveFor = (url: string): Promise<void> =>
+  new Promise((resolve) => {
+    const onShow = ({ persisted }: PageTransitionEvent) => {
+      if (!persisted) return
+      removeEventListener('pageshow', onShow)
+      resolve()
+    }
+    addEventListener('pageshow', onShow)
+    location.assign(url)
+  })
+
+/**
+ * Creates the token manager of this page.
+ *
+ * @param scriptUrl The worker script to register; leave it out to adopt the worker that the
+ *   app's own tooling registers
+ * @param options `scope` and `type` as in `navigator.serviceWorker.register`
+ *
+ * @example
+ * const auth = createTokenManager('/sw.js')
+ * if (!(await auth.session())) await auth.login()
+ */
+export const createTokenManager = (
+  scriptUrl?: string | URL,
+  options: RegisterOptions = {},
+): TokenManager => {
+  const isBrowser = typeof document !== 'undefined'
+  const listeners = new Set<(event: SessionEvent) => void>()
+  /** How this page was landed on, until somebody listens. */
+  let landing: SessionEvent | undefined
+  let last: Session | undefined
+  let configurationError: TokenError | undefined
+  let leaving: Promise<never> | undefined
+
+  const emit = (event: SessionEvent) => {
+    for (const listener of listeners) {
+      try {
+        listener(event)
+      } catch (error) {
+        // One listener that throws must not keep the event from the others.
+        reportError(error)
+      }
+    }
+  }
+
+  const onEvent = (wire: WireEvent) => {
+    const event = toSessionEvent(wire)
+    if (event.type === 'problem' && event.error.code === 'invalid_configuration') {
+      configurationError = event.error
+    }
+    if ('session' in event && event.session) last = event.session
+    if (event.type === 'signed-out') last = undefined
+    emit(event)
+  }
+
+  let registration: ServiceWorkerRegistration | undefined
+  const registering = isBrowser
+    ? findRegistration(scriptUrl, options).then((found) => {
+        registration = found
+        return found
+      })
+    : new Promise<ServiceWorkerRegistration>(() => {})
+  registering.catch(() => {})
+
+  const bridge = createWorkerBridge(
+    async () => await whenActive(await registering),
+    (source) =>
+      source !== null &&
+      (!registration ||
+        [registration.active, registration.waiting, registration.installing].includes(
+          source as ServiceWorker,
+        )),
+    onEvent,
+  )
+
+  /** What was learned of the session, put into `last`. */
+  const learn = ({ session }: SessionReport): Session | undefined => {
+    last = session
+    return session
+  }
+
+  /** A page that was frozen or in the back/forward cache has missed events: ask, then tell. */
+  const catchUp = async () => {
+    const before = last
+    const report = await bridge.ask('session')
+    const session = learn(report)
+    if (before && !session) {
+      emit({ type: 'signed-out', reason: report.ended ?? 'storage_cleared' })
+    } else if (session && session.since !== before?.since) {
+      emit({ type: 'signed-in', session })
+    } else if (session && session.state !== before?.state) {
+      emit({ type: 'state', session })
+    }
+  }
+  const onShow = ({ persisted }: PageTransitionEvent) => {
+    if (persisted) catchUp().catch(() => {})
+  }
+  const onVisible = () => {
+    if (document.visibilityState === 'visible') catchUp().catch(() => {})
+  }
+
+  /** Did the worker answer, or did somebody else, before it or instead of it? */
+  const probe = async (url: string) => {
+    const response = await fetch(url, { cache: 'no-store' }).catch(() => undefined)
+    if (response?.headers.has('x-tokenward')) return
+    throw new TokenError(
+      'worker_order',
+      "Another fetch listener of the service worker answers before tokenward's. Call " +
+        'createTokenWorker(…).listen() at the top of the worker script, before Workbox or any ' +
+        'other code adds a listener.',
+    )
+  }
+
+  const setUp = async (): Promise<void> => {
+    if (!isBrowser) return await new Promise(() => {})
+    removeBareHash()
+    addEventListener('pageshow', onShow)
+    document.addEventListener('visibilitychange', onVisible)
+    const found = await registering
+    await whenActive(found)
+    const hello = await bridge.ask('hello', { protocol: PROTOCOL }).catch((error: TokenError) => {
+      if (error.code !== 'worker_timeout') throw error
+      throw new TokenError(
+        'no_token_worker',
+        `The service worker ${found.active?.scriptURL} does not contain tokenward, or an old ` +
+          'version without it is still active: close all tabs of the app, or reload.',
+      )
+    })
+    if (hello.protocol !== PROTOCOL) {
+      throw new TokenError(
+        'bridge_version',
+        'Page and service worker use different versions of tokenward. Reload the page.',
+      )
+    }
+    if (hello.landing) {
+      landing = { type: 'problem', error: fromErrorData(hello.landing) }
+      tellLanding()
+    }
+    learn(await bridge.ask('session'))
+    await whenControlled(found, () => bridge.ask('claim'))
+    await probe(hello.probeUrl)
+  }
+
+  const tellLanding = () => {
+    if (!landing || listeners.size === 0) return
+    const event = landing
+    landing = undefined
+    emit(event)
+  }
+
+  const ready = setUp().catch((cause) => {
+    // The worker says by name what is wrong with its options, before its installation fails.
+    throw configurationError ?? asTokenError(cause)
+  })
+  ready.catch(() => {})
+
+  return {
+    ready,
+
+    session: async () => (isBrowser ? learn(await bridge.ask('session')) : undefined),
+
+    login: (input = {}) => {
+      leaving ??= (async (): Promise<never> => {
+        await whenShown()
+        const returnTo = new URL(input.returnTo ?? location.href, location.href).href
+        const { url } = await bridge.ask('login', {
+          returnTo,
+          ...(input.params && { params: input.params }),
+        })
+        await leaveFor(url)
+        throw new TokenError('cancelled', 'The user came back without signing in.')
+      })().finally(() => {
+        leaving = undefined
+      })
+      return leaving
+    },
+
+    checkSession: async () => {
+      await whenShown()
+      return learn(await bridge.ask('checkSession'))
+    },
+
+    renew: () => bridge.ask('renew'),
+
+    logout: async (input = {}) => {
+      const returnTo =
+        input.returnTo === undefined
+          ? {}
+          : { returnTo: new URL(input.returnTo, location.href).href }
+      const { url, atServer } = await bridge.ask('logout', {
+        ...returnTo,
+        ...(input.local !== undefined && { local: input.local }),
+      })
+      if (url === undefined) return { server: 'unknown' }
+      if (!atServer) {
+        location.assign(url)
+        return { server: 'unknown' }
+      }
+      await leaveFor(url)
+      return await bridge.ask('logoutOutcome', { url })
+    },
+
+    onChange: (listener, { signal } = {}) => {
+      const remove = () => listeners.delete(listener)
+      if (signal?.aborted) return () => {}
+      listeners.add(listener)
+      signal?.addEventListener('abort', remove)
+      queueMicrotask(tellLanding)
+      return remove
+    },
+
+    close: () => {
+      listeners.clear()
+      bridge.close()
+      if (!isBrowser) return
+      removeEventListener('pageshow', onShow)
+      document.removeEventListener('visibilitychange', onVisible)
+    },
+  }
+}

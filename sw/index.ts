@@ -1,0 +1,8 @@
+export { isTokenError, TokenError } from '../src/shared/errors.js'
+export { createTokenWorker } from './token-worker.js'
+export type { TokenErrorCode } from '../src/shared/errors.js'
+export type { AuthorizationServerMetadata } from './authorization-server.js'
+export type { ApiOptions, LogoutContext, TokenWorkerOptions } from './options.js'
+export type { Page, Platform } from './platform.js'
+export type { TokenWorker } from './token-worker.js'
+export type { Trace, TraceStep } from './trace.js'

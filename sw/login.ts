@@ -1,0 +1,235 @@
+import { TokenError, toErrorData } from '../src/shared/errors.js'
+import { emptyPage, redirectBack, redirectTo } from './auth-response.js'
+import type { AuthorizationServer, SignIn } from './authorization-server.js'
+import { type Config, protocolParams } from './options.js'
+import type { Platform } from './platform.js'
+import { type WorkerSession, withTokens } from './session.js'
+import type { ActiveRecord, SessionRecord, Transaction } from './store.js'
+import type { Trace } from './trace.js'
+import { safeReturnTo, type Transactions } from './transactions.js'
+
+/** A navigation that the worker answers, and the page that will show the result. */
+export interface Visit {
+  url: URL
+  request: Request
+  /** Client id of the page that the answer leads to, where the browser tells. */
+  pageId: string
+}
+
+const longestCode = 4096
+
+/** Parameters with which a page could widen what was configured. */
+const notFromPages: ReadonlySet<string> = new Set([...protocolParams, 'audience'])
+
+const checkParams = (params: Record<string, string>): Record<string, string> => {
+  for (const name of Object.keys(params)) {
+    if (notFromPages.has(name)) {
+      throw new TokenError(
+        'invalid_input',
+        `login({ params }) must not contain ${name}: it is set in the worker script.`,
+      )
+    }
+  }
+  return params
+}
+
+/** `max_age` of the request, which the ID token then has to keep to. */
+const maxAgeOf = (params: Record<string, string>): number | undefined =>
+  /^\d+$/.test(params['max_age'] ?? '') ? Number(params['max_age']) : undefined
+
+/** Is this a well-formed answer (RFC 6749 4.1.2), each parameter there once at most? */
+const isWellFormed = (params: URLSearchParams): boolean => {
+  const once = ['state', 'code', 'error', 'iss'].every((name) => params.getAll(name).length <= 1)
+  const code = params.get('code')
+  const hasOne = (code !== null) !== params.has('error')
+  const implicit = params.has('access_token') || params.has('id_token')
+  return once && hasOne && !implicit && code !== '' && (code?.length ?? 0) <= longestCode
+}
+
+/** Signing in: out through `login.html` or `silent.html`, back through the callback. */
+export const createLogin = (
+  config: Pick<Config, 'authUrls' | 'root' | 'scope' | 'authorizationParams'>,
+  server: Pick<
+    AuthorizationServer,
+    'authorizationUrl' | 'newSecrets' | 'redeem' | 'randomValue' | 'protocolEndpoints' | 'revoke'
+  >,
+  transactions: Transactions,
+  session: WorkerSession,
+  { now }: Pick<Platform, 'now'>,
+  trace?: Trace,
+) => {
+  const { root, authUrls } = config
+
+  const isSilent = ({ kind }: Transaction): boolean => kind === 'silent' || kind === 'check'
+
+  const asTokenError = (cause: unknown): TokenError =>
+    cause instanceof TokenError
+      ? cause
+      : new TokenError('login_interrupted', 'Signing in failed in the worker. Try again.', {
+          transient: true,
+          cause,
+        })
+
+  /** Ends a visit that failed: a hidden frame just ends, a tab lands in the app and is told. */
+  const failVisit = async (visit: Visit, returnTo: string, error: TokenError, silent = false) => {
+    if (silent || visit.request.destination === 'iframe') return redirectBack(authUrls.done)
+    await transactions.leaveForPage(visit.pageId, returnTo, toErrorData(error))
+    return redirectBack(returnTo)
+  }
+
+  /** The record that a sign-in leads to, from the one that is there at that moment. */
+  const nextRecord = (
+    current: SessionRecord | undefined,
+    transaction: Transaction,
+    signIn: SignIn,
+  ): SessionRecord | undefined => {
+    const active = current?.status === 'active' ? current : undefined
+    const silent = isSilent(transaction)
+    // Signed out, or in as somebody else, while the hidden frame was under way.
+    if (silent && active?.session !== transaction.session) return
+    if (silent && active && active.subject !== signIn.subject) {
+      return { status: 'ended', generation: 0, reason: 'user_changed' }
+    }
+    const base: ActiveRecord =
+      silent && active
+        ? active
+        : {
+            status: 'active',
+            generation: 0,
+            session: server.randomValue(),
+            since: now(),
+            claims: {},
+            scope: config.scope,
+            accessTokenIssuedAt: 0,
+            protocolEndpoints: [],
+            ...(active?.silentLoginWorks && { silentLoginWorks: true }),
+          }
+    return {
+      ...withTokens(base, signIn),
+      claims: { ...base.claims, ...signIn.claims },
+      protocolEndpoints: server.protocolEndpoints(),
+      ...(signIn.subject !== undefined && { subject: signIn.subject }),
+      ...(signIn.idToken !== undefined && { idToken: signIn.idToken }),
+      ...(silent && { silentLoginWorks: true }),
+    }
+  }
+
+  const signIn = async (transaction: Transaction, answer: SignIn): Promise<void> => {
+    let before: SessionRecord | undefined
+    const { after, changed } = await session.change((current) => {
+      before = current
+      return nextRecord(current, transaction, answer)
+    })
+    if (!changed) {
+      throw new TokenError('user_changed', 'The session changed while this was under way.')
+    }
+    const previous = before?.status === 'active' ? before : undefined
+    if (after?.status === 'ended') {
+      await session.tellEnded('user_changed')
+      throw new TokenError('user_changed', 'The authorization server knows another user.')
+    }
+    if (after?.status !== 'active') return
+    trace?.({ at: now(), step: 'signed-in' })
+    if (previous?.session === after.session) return await session.tell('renewed', after)
+    if (previous && previous.subject !== after.subject) {
+      await session.tellEnded('user_changed')
+      if (previous.refreshToken !== undefined) await server.revoke(previous.refreshToken)
+    }
+    await session.tell('signed-in', after)
+  }
+
+  /** Somebody comes with an answer that was dealt with before: Back, reload, a second send. */
+  const arriveAgain = async (
+    visit: Visit,
+    { returnTo, result }: { returnTo: string; result: unknown },
+  ): Promise<Response> => {
+    const current = await session.read()
+    if (result === 'signed-in' && current?.status === 'active') return redirectBack(returnTo)
+    const error = new TokenError(
+      'login_interrupted',
+      'This answer of the authorization server has been used already. Sign in again.',
+    )
+    return await failVisit(visit, returnTo, error)
+  }
+
+  return {
+    /** Begins a sign-in for a page; the answer is the URL to navigate to. */
+    begin: async (input: {
+      returnTo: string
+      params?: Record<string, string>
+    }): Promise<{ url: string }> => {
+      const returnTo = safeReturnTo(input.returnTo, root, Object.values(authUrls))
+      const params = checkParams(input.params ?? {})
+      const ticket = await transactions.begin({ kind: 'login', returnTo, params })
+      return { url: `${authUrls.login}?ticket=${ticket}` }
+    },
+
+    /** `login.html` and `silent.html`: a ticket is traded for the way to the server. */
+    leave: async (visit: Visit, page: 'login' | 'silent'): Promise<Response> => {
+      const secrets = server.newSecrets()
+      const kinds = page === 'login' ? (['login'] as const) : (['silent', 'check'] as const)
+      const ticket = visit.url.searchParams.get('ticket')
+      const departure = await transactions.depart(ticket, kinds, secrets)
+      if (!departure) return redirectBack(page === 'login' ? root : authUrls.done)
+      const { state, transaction } = departure
+      const silent = isSilent(transaction)
+      const hint = silent ? await loginHint() : {}
+      const prompt = silent ? { prompt: 'none' } : {}
+      if (!silent) trace?.({ at: now(), step: 'login' })
+      try {
+        const params = { ...transaction.params, ...hint, ...prompt }
+        return redirectTo(await server.authorizationUrl(state, secrets, params))
+      } catch (cause) {
+        const error = asTokenError(cause)
+        await transactions.arrive(state)
+        await transactions.finish(state, transaction, { error: toErrorData(error) })
+        return await failVisit(visit, transaction.returnTo, error, silent)
+      }
+    },
+
+    /** The callback: the code is taken and redeemed here and nowhere else. */
+    arrive: async (visit: Visit): Promise<Response> => {
+      const params = visit.url.searchParams
+      const state = visit.request.method === 'GET' ? (params.get('state') ?? undefined) : undefined
+      const transaction = await transactions.arrive(state)
+      if (state === undefined || !transaction || transaction.kind === 'logout') {
+        const error = new TokenError(
+          'unsolicited_callback',
+          'An answer of the authorization server arrived that nothing here had asked for.',
+        )
+        return await failVisit(visit, root, error)
+      }
+      if (transaction.kind === 'outcome') return await arriveAgain(visit, transaction)
+      const silent = isSilent(transaction)
+      try {
+        if (!isWellFormed(params) || !transaction.sent) {
+          throw new TokenError(
+            'invalid_callback',
+            'The answer of the authorization server is malformed.',
+          )
+        }
+        const maxAge = maxAgeOf({ ...config.authorizationParams, ...transaction.params })
+        await signIn(transaction, await server.redeem(params, state, transaction.sent, maxAge))
+        await transactions.finish(state, transaction, 'signed-in')
+      } catch (cause) {
+        const error = asTokenError(cause)
+        await transactions.finish(state, transaction, { error: toErrorData(error) })
+        return await failVisit(visit, transaction.returnTo, error, silent)
+      }
+      return redirectBack(silent ? authUrls.done : transaction.returnTo)
+    },
+
+    /** `done.html`, where a hidden frame ends. */
+    finish: (): Response => emptyPage(),
+  }
+
+  /** Helps a server that knows several users to answer for the right one. */
+  async function loginHint(): Promise<Record<string, string>> {
+    const record = await session.read()
+    return record?.status === 'active' && record.idToken !== undefined
+      ? { id_token_hint: record.idToken }
+      : {}
+  }
+}
+
+export type Login = ReturnType<typeof createLogin>

@@ -1,0 +1,169 @@
+import { fromErrorData, TokenError } from '../src/shared/errors.js'
+import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
+import type { Page, Platform } from './platform.js'
+import type { WorkerSession } from './session.js'
+import type { ActiveRecord } from './store.js'
+import type { Trace } from './trace.js'
+import type { Transactions } from './transactions.js'
+
+export interface SilentLoginRequest {
+  /** `renew` is for the session that is there, `check` also finds a new one. */
+  purpose: 'renew' | 'check'
+  record?: ActiveRecord
+  /** The page that asked; it is tried first. */
+  page?: string
+}
+
+/** How a silent login ends. */
+export type SilentLoginOutcome =
+  | { kind: 'signed-in'; record: ActiveRecord }
+  /** The session was ended or replaced meanwhile. */
+  | { kind: 'superseded' }
+  /** The server's definitive no: it wants to see the user. */
+  | { kind: 'refused'; error: TokenError }
+  /** It could not be done now; this says nothing about the user. */
+  | { kind: 'failed'; error: TokenError }
+
+/** Answers to `prompt=none` that mean: only with the user (OpenID Connect Core 3.1.2.6). */
+const refusals: ReadonlySet<string> = new Set([
+  'account_selection_required',
+  'consent_required',
+  'interaction_required',
+  'login_required',
+])
+
+/** How long pages have, in ms, to say that they can open a frame. */
+const probeLimit = 1_000
+/** How often, in ms, it is checked that the page with the frame is still there. */
+const pageCheckInterval = 500
+/** All attempts together, in ms: whoever waits for this has 30 s. */
+const overallLimit = 20_000
+
+/** Silent login: a page runs a hidden frame with `prompt=none`, the worker takes the answer. */
+export const createSilentLogin = (
+  {
+    silentUrl,
+    doneUrl,
+    root,
+    limit,
+  }: {
+    silentUrl: string
+    doneUrl: string
+    root: string
+    /** ms for one frame */
+    limit: number
+  },
+  transactions: Pick<Transactions, 'begin' | 'outcomeOf'>,
+  session: Pick<WorkerSession, 'readAgain'>,
+  callPage: <Name extends keyof PageCalls>(
+    page: Page,
+    name: Name,
+    input: Parameters<PageCalls[Name]>[0],
+    limit: number,
+  ) => Promise<Awaited<ReturnType<PageCalls[Name]>>>,
+  { now, wait, online, pages }: Pick<Platform, 'now' | 'wait' | 'online' | 'pages'>,
+  trace?: Trace,
+) => {
+  /** The pages that can open a frame now, the best one first. */
+  const findPages = async (preferred: string | undefined): Promise<Page[]> => {
+    const open = (await pages.list(root)).filter(({ topLevel }) => topLevel)
+    const probes = await Promise.all(
+      open.map((page) => callPage(page, 'probe', undefined, probeLimit).catch(() => undefined)),
+    )
+    const rank = (index: number) =>
+      (open[index]?.id === preferred ? 4 : 0) +
+      (probes[index]?.visible ? 2 : 0) +
+      (open[index]?.focused ? 1 : 0)
+    return open
+      .map((page, index) => ({ page, able: probes[index]?.able, rank: rank(index) }))
+      .filter(({ able }) => able)
+      .sort((a, b) => b.rank - a.rank)
+      .map(({ page }) => page)
+  }
+
+  /** Resolves once the page is gone; stops looking when `stop` is aborted. */
+  const whenGone = async (page: Page, stop: AbortSignal): Promise<'gone'> => {
+    do await wait(pageCheckInterval, stop)
+    while (await pages.exists(page.id))
+    return 'gone'
+  }
+
+  const runIn = async (
+    page: Page,
+    { purpose, record }: SilentLoginRequest,
+  ): Promise<{ end: FrameEnd | 'gone'; ticket: string }> => {
+    const ticket = await transactions.begin({
+      kind: purpose === 'check' ? 'check' : 'silent',
+      returnTo: root,
+      ...(record && { session: record.session }),
+    })
+    const stop = new AbortController()
+    try {
+      const frame = callPage(
+        page,
+        'openFrame',
+        { url: `${silentUrl}?ticket=${ticket}`, doneUrl, limit },
+        limit + probeLimit,
+      ).catch((): FrameEnd => 'timeout')
+      const end = await Promise.race([frame, whenGone(page, stop.signal)])
+      return { end, ticket }
+    } finally {
+      stop.abort()
+    }
+  }
+
+  const failed = (code: 'no_page' | 'offline' | 'silent_login_blocked' | 'timeout', why: string) =>
+    new TokenError(code, why, { transient: true })
+
+  const attempt = async (request: SilentLoginRequest): Promise<SilentLoginOutcome> => {
+    if (!online()) {
+      return { kind: 'failed', error: failed('offline', 'There is no network.') }
+    }
+    const startedAt = now()
+    let error = failed('no_page', 'No page of the app is open that could sign in silently.')
+    for (const page of await findPages(request.page)) {
+      if (now() - startedAt > overallLimit - limit) break
+      const { end, ticket } = await runIn(page, request)
+      const result = await transactions.outcomeOf(ticket)
+      if (result === 'signed-in') {
+        const record = await session.readAgain()
+        return record?.status === 'active' ? { kind: 'signed-in', record } : { kind: 'superseded' }
+      }
+      if (typeof result === 'object') {
+        const refused = fromErrorData(result.error)
+        if (refused.code === 'user_changed') return { kind: 'superseded' }
+        return { kind: refusals.has(refused.code) ? 'refused' : 'failed', error: refused }
+      }
+      if (end === 'gone') continue
+      error =
+        end === 'blocked'
+          ? failed(
+              'silent_login_blocked',
+              "The page's Content-Security-Policy forbids the hidden frame: add the " +
+                "authorization server and 'self' to frame-src.",
+            )
+          : failed(
+              'timeout',
+              `The authorization server gave no answer in a hidden frame within ${limit / 1000} ` +
+                's. It may be slow, forbid frames (X-Frame-Options, frame-ancestors), or not know ' +
+                'prompt=none.',
+            )
+      // The next page would meet the same policy and the same server.
+      break
+    }
+    return { kind: 'failed', error }
+  }
+
+  return async (request: SilentLoginRequest): Promise<SilentLoginOutcome> => {
+    trace?.({ at: now(), step: 'silent-login' })
+    const outcome = await attempt(request)
+    trace?.(
+      'error' in outcome
+        ? { at: now(), step: 'silent-login-failed', code: outcome.error.code }
+        : { at: now(), step: 'silent-login-done' },
+    )
+    return outcome
+  }
+}
+
+export type SilentLogin = ReturnType<typeof createSilentLogin>

@@ -1,0 +1,248 @@
+import { isTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
+import { PROTOCOL, type SessionReport, type WorkerCalls } from '../src/shared/protocol.js'
+import { createAccessToken } from './access-token.js'
+import { createApiRequest, type RequestContext } from './api-request.js'
+import { probeAnswer, redirectBack, refusal } from './auth-response.js'
+import { createAuthorizationServer } from './authorization-server.js'
+import { createIntercept, type Interception } from './intercept.js'
+import { createLogin, type Visit } from './login.js'
+import { createLogout } from './logout.js'
+import { type Config, parseOptions, type TokenWorkerOptions } from './options.js'
+import { createPageBridge } from './page-bridge.js'
+import { browserPlatform, type Platform } from './platform.js'
+import { createRefresh } from './refresh.js'
+import { createSession } from './session.js'
+import { createSilentLogin } from './silent-login.js'
+import { createStore } from './store.js'
+import { createTransactions } from './transactions.js'
+
+declare const self: ServiceWorkerGlobalScope
+
+/** The token worker: tokenward's part of a service worker. */
+export interface TokenWorker {
+  /**
+   * Adds the listeners for `fetch`, `message`, `install` and `activate`. Call it before anything
+   * else in the worker adds a `fetch` listener: the first one that answers wins.
+   *
+   * `claim`: also take control of pages that were open before this worker became active.
+   * Default false: a page that waits for `ready` asks for that by itself.
+   */
+  listen(options?: { claim?: boolean }): void
+  /**
+   * For workers with a router of their own: answers a `fetch` or `message` event if it is
+   * tokenward's, and says whether it was. Must be called synchronously, for both kinds.
+   */
+  handle(event: FetchEvent | ExtendableMessageEvent): boolean
+  /**
+   * Fetches with the access token if the request belongs to a configured API, without it
+   * otherwise. For handlers and plugins that fetch by themselves.
+   */
+  fetch(request: Request): Promise<Response>
+}
+
+/** The parts, in the order of the data flow. */
+const assemble = (config: Config, platform: Platform) => {
+  const { now } = platform
+  const { authUrls, root } = config
+  const trace = config.trace
+  const bridge = createPageBridge(platform)
+  const store = createStore(config, platform)
+  const session = createSession(store, platform, bridge.tellAll, trace)
+  const server = createAuthorizationServer(config, store, platform)
+  const transactions = createTransactions(store, now, server.randomValue)
+  const silentLogin = createSilentLogin(
+    {
+      silentUrl: authUrls.silent,
+      doneUrl: authUrls.done,
+      root,
+      limit: config.silentLoginTimeout,
+    },
+    transactions,
+    session,
+    bridge.call,
+    platform,
+    trace,
+  )
+  const refresh = createRefresh(server, session, platform, trace)
+  const accessToken = createAccessToken(
+    { leeway: config.leeway, lockName: `${store.name} renew` },
+    session,
+    refresh,
+    silentLogin,
+    platform,
+  )
+  const apiRequest = createApiRequest(accessToken, platform, trace)
+  const login = createLogin(config, server, transactions, session, platform, trace)
+  const logout = createLogout(config, server, transactions, session)
+  const intercept = createIntercept(config, (url) => {
+    const record = session.peek()
+    const endpoints = record?.status === 'active' ? record.protocolEndpoints : []
+    const known = [...endpoints, ...server.protocolEndpoints()]
+    return known.some((endpoint) => endpoint.split('?')[0] === url.origin + url.pathname)
+  })
+
+  let checking: Promise<SessionReport> | undefined
+
+  /** Asks the authorization server by a hidden frame whether it knows the user. */
+  const checkSession = (page: string): Promise<SessionReport> =>
+    accessToken.exclusively(async () => {
+      const before = await session.readAgain()
+      const outcome = await silentLogin({
+        purpose: 'check',
+        page,
+        ...(before?.status === 'active' && { record: before }),
+      })
+      if (outcome.kind === 'signed-in') return session.report(outcome.record)
+      if (outcome.kind === 'superseded') return session.report(await session.readAgain())
+      if (outcome.error.code === 'login_required') return {}
+      throw outcome.error
+    })
+
+  const callsFor = (pageId: string, keepAlive: (work: Promise<unknown>) => void): WorkerCalls => ({
+    hello: async () => {
+      const landing = await transactions.takeForPage(pageId).catch(() => undefined)
+      return { protocol: PROTOCOL, probeUrl: authUrls.done, ...(landing && { landing }) }
+    },
+    claim: () => platform.pages.claim(),
+    session: async () => session.report(await session.readAgain()),
+    login: (input) => login.begin(input),
+    checkSession: () => {
+      checking ??= checkSession(pageId).finally(() => {
+        checking = undefined
+      })
+      return checking
+    },
+    renew: async () => {
+      const record = await session.readAgain()
+      const spoiled = record?.status === 'active' ? record.accessToken : undefined
+      const result = await accessToken.renew(spoiled, false)
+      if (result.kind === 'unavailable') throw result.error
+      if (result.kind !== 'token') throw new TokenError('signed_out', 'Nobody is signed in.')
+    },
+    logout: (input) => logout.begin(input, keepAlive),
+    logoutOutcome: ({ url }) => logout.outcome(url),
+  })
+
+  const visit = (what: Interception & { kind: 'auth-navigation' }, to: Visit) => {
+    // A form that posts to an auth page is no answer that anybody asked for.
+    if (to.request.method !== 'GET' && what.page !== 'callback') return redirectBack(root)
+    switch (what.page) {
+      case 'login':
+      case 'silent':
+        return login.leave(to, what.page)
+      case 'callback':
+        return login.arrive(to)
+      case 'done':
+        return login.finish()
+      case 'logout':
+        return logout.visit(to.url)
+    }
+  }
+
+  return { bridge, intercept, apiRequest, callsFor, visit }
+}
+
+/** What runs instead where the options are wrong: nothing gets a token, pages learn why. */
+const refuse = (error: TokenError, platform: Platform) => {
+  const fail = () => Promise.reject(error)
+  const calls: WorkerCalls = {
+    hello: fail,
+    claim: () => platform.pages.claim(),
+    session: fail,
+    login: fail,
+    checkSession: fail,
+    renew: fail,
+    logout: fail,
+    logoutOutcome: fail,
+  }
+  return { bridge: createPageBridge(platform), callsFor: () => calls }
+}
+
+/**
+ * Creates the token worker. Synchronous, and safe to call at the top of a worker script: it does
+ * no I/O, and wrong options do not throw, because a script that throws would leave the answers of
+ * the authorization server to the network. Instead they are written to the console, no request
+ * gets a token, pages learn of it through `ready`, and, with `listen()`, the installation fails,
+ * so that a worker which is already there stays.
+ *
+ * @param options What to sign in to, and which APIs get the token
+ * @param platform The outside world; tests hand in their own
+ */
+export const createTokenWorker = (
+  options: TokenWorkerOptions,
+  platform: Platform = browserPlatform,
+): TokenWorker => {
+  let wrong: TokenError | undefined
+  let parts: ReturnType<typeof assemble> | undefined
+  try {
+    parts = assemble(parseOptions(options, platform.scope()), platform)
+  } catch (cause) {
+    wrong = isTokenError(cause)
+      ? cause
+      : new TokenError('invalid_configuration', 'createTokenWorker failed.', { cause })
+    console.error(wrong)
+  }
+  const { bridge, callsFor } = parts ?? refuse(wrong as TokenError, platform)
+
+  const answer = (what: Interception, event: FetchEvent, context: RequestContext) => {
+    if (!parts) return Response.error()
+    switch (what.kind) {
+      case 'api':
+        return parts.apiRequest(event.request, what.rule, context)
+      case 'auth-subresource':
+        return what.page === 'done' ? probeAnswer() : refusal()
+      case 'auth-navigation':
+        return parts.visit(what, {
+          url: what.url,
+          request: event.request,
+          pageId: event.resultingClientId,
+        })
+    }
+  }
+
+  const handleFetch = (event: FetchEvent): boolean => {
+    const what = parts?.intercept(event.request)
+    if (!what) return false
+    const keepAlive = (work: Promise<unknown>) => event.waitUntil(work.catch(() => {}))
+    const context = { clientId: event.clientId, keepAlive }
+    event.respondWith(
+      (async () => await answer(what, event, context))().catch((cause) => {
+        // An auth page must never reach the network from here.
+        if (what.kind === 'api') throw cause
+        return redirectBack(platform.scope())
+      }),
+    )
+    return true
+  }
+
+  const handle = (event: FetchEvent | ExtendableMessageEvent): boolean =>
+    'request' in event ? handleFetch(event) : bridge.answer(event, callsFor)
+
+  return {
+    handle,
+
+    listen: ({ claim = false } = {}) => {
+      self.addEventListener('fetch', (event) => {
+        if (handle(event)) event.stopImmediatePropagation()
+      })
+      self.addEventListener('message', (event) => {
+        if (handle(event)) event.stopImmediatePropagation()
+      })
+      self.addEventListener('install', (event) => {
+        if (!wrong) return
+        const tell = bridge.tellAll({ type: 'problem', error: toErrorData(wrong) })
+        event.waitUntil(tell.then(() => Promise.reject(wrong)))
+      })
+      self.addEventListener('activate', (event) => {
+        if (claim) event.waitUntil(platform.pages.claim())
+      })
+    },
+
+    fetch: async (request) => {
+      const what = parts?.intercept(request)
+      if (what?.kind !== 'api' || !parts) return await platform.fetch(request)
+      const context = { clientId: '', keepAlive: () => {} }
+      return await parts.apiRequest(request, what.rule, context)
+    },
+  }
+}

@@ -1,0 +1,125 @@
+import { TokenError, type TokenErrorData } from '../src/shared/errors.js'
+import type { Outcome, Store, Transaction } from './store.js'
+
+/** A ticket is for the navigation that follows at once. ms */
+const ticketLife = 60_000
+
+/** Keys are hashes, so that neither a ticket nor a `state` can be read from the database. */
+const keyOf = async (secret: string): Promise<string> => {
+  const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(secret))
+  return btoa(String.fromCharCode(...new Uint8Array(hash)))
+}
+
+/**
+ * The return URL of a page, made absolute: on this origin, and none of the auth pages.
+ *
+ * @throws TokenError `invalid_input`
+ */
+export const safeReturnTo = (
+  value: string | undefined,
+  root: string,
+  authUrls: readonly string[],
+): string => {
+  const base = new URL(root)
+  if (value === undefined) return base.href
+  const url = URL.canParse(value, base) ? new URL(value, base) : undefined
+  const isOurs =
+    url?.protocol === base.protocol && url.origin === base.origin && !url.username && !url.password
+  if (!url || !isOurs || authUrls.includes(url.origin + url.pathname)) {
+    throw new TokenError(
+      'invalid_input',
+      "returnTo must be a URL of this app's own origin, and none of the auth pages.",
+    )
+  }
+  return url.href
+}
+
+/**
+ * Ways to the authorization server and back. A page begins one and gets a ticket for a single
+ * navigation; the worker trades the ticket for a `state` as the browser leaves, and takes the
+ * transaction by that `state`, once, when it comes back.
+ */
+export const createTransactions = (
+  store: Pick<
+    Store,
+    'addTransaction' | 'takeTransaction' | 'readTransaction' | 'putOutcome' | 'dropOutcome'
+  >,
+  now: () => number,
+  randomValue: () => string,
+) => ({
+  /** Begins a transaction; the answer is its ticket. */
+  begin: async (transaction: Omit<Transaction, 'createdAt'>): Promise<string> => {
+    const ticket = randomValue()
+    await store.addTransaction(await keyOf(ticket), { ...transaction, createdAt: now() })
+    return ticket
+  },
+
+  /** Trades a ticket for the transaction and a new `state`; a ticket works once, for a minute. */
+  depart: async (
+    ticket: string | null,
+    kinds: readonly Transaction['kind'][],
+    sent?: Transaction['sent'],
+  ): Promise<{ state: string; transaction: Transaction } | undefined> => {
+    if (!ticket) return
+    const report = await keyOf(ticket)
+    const found = await store.takeTransaction(report)
+    if (!found || found.kind === 'outcome' || !kinds.includes(found.kind)) return
+    const age = now() - found.createdAt
+    if (age < 0 || age > ticketLife) return
+    const state = randomValue()
+    const { idToken: _, ...kept } = found
+    const transaction = { ...kept, report, ...(sent && { sent }) }
+    await store.addTransaction(await keyOf(state), transaction)
+    return { state, transaction: { ...found, report } }
+  },
+
+  /**
+   * Takes the transaction that an answer belongs to. Whoever comes second with the same `state`
+   * gets the outcome instead, as far as there is one by then.
+   */
+  arrive: async (state: string | undefined): Promise<Transaction | Outcome | undefined> => {
+    if (!state) return
+    const key = await keyOf(state)
+    const createdAt = now()
+    return await store.takeTransaction(key, ({ returnTo }) => ({
+      kind: 'outcome',
+      createdAt,
+      returnTo,
+      result: 'exchanging',
+    }))
+  },
+
+  /** Writes down how it ended, for a second arrival and for the one who waits. */
+  finish: async (
+    state: string,
+    { returnTo, report }: Transaction,
+    result: Outcome['result'],
+  ): Promise<void> => {
+    const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result }
+    await store.putOutcome(await keyOf(state), outcome)
+    if (report) await store.putOutcome(report, outcome)
+  },
+
+  /** How the transaction with this ticket ended, if it has. */
+  outcomeOf: async (ticket: string): Promise<Outcome['result'] | undefined> => {
+    const found = await store.readTransaction(await keyOf(ticket))
+    return found?.kind === 'outcome' ? found.result : undefined
+  },
+
+  /** Keeps a failure for the page that the browser is about to open. */
+  leaveForPage: async (pageId: string, returnTo: string, error: TokenErrorData): Promise<void> => {
+    const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result: { error } }
+    await store.putOutcome(`page ${pageId}`, outcome)
+  },
+
+  /** What was left for this page; it is told once. */
+  takeForPage: async (pageId: string): Promise<TokenErrorData | undefined> => {
+    const key = `page ${pageId}`
+    const found = await store.readTransaction(key)
+    if (found?.kind !== 'outcome' || typeof found.result !== 'object') return
+    await store.dropOutcome(key)
+    return found.result.error
+  },
+})
+
+export type Transactions = ReturnType<typeof createTransactions>

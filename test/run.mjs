@@ -1,0 +1,98 @@
+// `npm test`: everything, in order, from a bare clone. `npm test -- unit browser`: those steps.
+// Imports nothing but Node's own modules until the dependencies are installed.
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { findBrowser } from './support/browser.mjs'
+import { installDependencies } from './support/install.mjs'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const path = (...parts) => join(root, ...parts)
+
+const BIOME = path('node_modules', '@biomejs', 'biome', 'bin', 'biome')
+const TSC = path('node_modules', 'typescript', 'bin', 'tsc')
+const VITEST = path('node_modules', 'vitest', 'vitest.mjs')
+
+const totals = { passed: 0, failed: 0 }
+
+const node = (...args) =>
+  new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit' })
+    child.on('error', reject)
+    child.on('close', (code) => resolve(code === 0))
+  })
+
+const vitest = async (project) => {
+  const report = path('.cache', `vitest-${project}.json`)
+  mkdirSync(dirname(report), { recursive: true })
+  rmSync(report, { force: true })
+  const passed = await node(
+    VITEST,
+    'run',
+    ...['--project', project, '--reporter', 'default', '--reporter', 'json'],
+    `--outputFile.json=${report}`,
+  )
+  if (existsSync(report)) {
+    const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, 'utf8'))
+    totals.passed += numPassedTests
+    totals.failed += numFailedTests
+  }
+  return passed
+}
+
+const steps = {
+  lint: { title: 'Lint and format (biome)', run: () => node(BIOME, 'check') },
+  types: { title: 'Types (tsc)', run: () => node(TSC, '-b') },
+  unit: { title: 'Unit tests', run: () => vitest('unit') },
+  build: { title: 'Build', run: () => node('esbuild.config.mjs') },
+  checks: { title: 'Checks of the build', run: () => vitest('build') },
+  browser: { title: 'Browser tests', run: () => vitest('browser') },
+}
+
+const bold = (text) => (process.stdout.isTTY ? `\x1b[1m${text}\x1b[22m` : text)
+const seconds = (start) => `${((performance.now() - start) / 1000).toFixed(1)} s`
+
+const runSteps = async (names) => {
+  const start = performance.now()
+  installDependencies()
+  if (names.includes('browser')) {
+    // Found once, and before the long steps: a missing browser should not show up last.
+    process.env.CHROME_PATH = await findBrowser({ install: true })
+    console.log(`Browser: ${process.env.CHROME_PATH}`)
+  }
+  let failedStep
+  for (const name of names) {
+    const { title, run } = steps[name]
+    const stepStart = performance.now()
+    console.log(`\n${bold(`== ${title}`)}`)
+    const passed = await run()
+    console.log(bold(`== ${title}: ${passed ? 'passed' : 'FAILED'} in ${seconds(stepStart)}`))
+    if (!passed) {
+      failedStep = name
+      break
+    }
+  }
+  // A step that isn't tests, or that broke down before its tests, must not count as nothing.
+  if (failedStep && totals.failed === 0) totals.failed = 1
+  const again = failedStep ? `; again: npm test -- ${failedStep}` : ''
+  console.log(`\n${names.join(', ')}: ${seconds(start)}${again}`)
+  console.log(`${totals.passed} passed, ${totals.failed} failed`)
+  return failedStep === undefined
+}
+
+const asked = process.argv.slice(2)
+const unknown = asked.filter((name) => !Object.hasOwn(steps, name))
+if (unknown.length > 0) {
+  console.error(`No such step: ${unknown.join(', ')}. Steps: ${Object.keys(steps).join(', ')}.`)
+  process.exitCode = 1
+} else {
+  const names = Object.keys(steps).filter((name) => asked.length === 0 || asked.includes(name))
+  try {
+    if (!(await runSteps(names))) process.exitCode = 1
+  } catch (error) {
+    console.error(error.message)
+    console.log(`${totals.passed} passed, ${totals.failed + 1} failed`)
+    process.exitCode = 1
+  }
+}

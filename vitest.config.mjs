@@ -1,0 +1,44 @@
+import { defineConfig } from 'vitest/config'
+
+const common = {
+  environment: 'node',
+  // See esbuild.config.mjs.
+  alias: { 'workbox-window': 'workbox-window/build/workbox-window.prod.mjs' },
+}
+
+export default defineConfig({
+  test: {
+    maxWorkers: '100%',
+    projects: [
+      {
+        test: {
+          ...common,
+          name: 'unit',
+          include: ['test/*.test.ts'],
+          exclude: ['test/build.test.ts', 'test/cli.test.ts'],
+        },
+      },
+      {
+        // What needs dist/.
+        test: {
+          ...common,
+          name: 'build',
+          include: ['test/build.test.ts', 'test/cli.test.ts'],
+          // Each brings dist/ up to date first.
+          fileParallelism: false,
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'browser',
+          include: ['test/browser/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+})
