@@ -36,7 +36,7 @@ const scriptFailed = (url: string | URL, cause: unknown): TokenError =>
       `${cause instanceof Error ? cause.message : 'unknown reason'} Check that this URL gives ` +
       'JavaScript (not the app shell), that its scope lies at or below its folder, and that ' +
       'worker-src of the Content-Security-Policy allows it.',
-    { cause },
+    cause,
   )
 
 /** Registers the worker script, or resolves with the registration that is there already. */

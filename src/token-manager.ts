@@ -83,7 +83,7 @@ const toSessionEvent = (event: WireEvent): SessionEvent =>
 const asTokenError = (cause: unknown): TokenError =>
   isTokenError(cause)
     ? cause
-    : new TokenError('worker_script_failed', 'The service worker could not be set up.', { cause })
+    : new TokenError('worker_script_failed', 'The service worker could not be set up.', cause)
 
 /** A page without its own fragment got an empty one at the end of a sign-in: take it off again. */
 const removeBareHash = () => {
@@ -260,7 +260,7 @@ export const createTokenManager = (
         const returnTo = new URL(input.returnTo ?? location.href, location.href).href
         const { url } = await bridge.ask('login', {
           returnTo,
-          ...(input.params && { params: input.params }),
+          params: input.params,
         })
         await leaveFor(url)
         throw new TokenError('cancelled', 'The user came back without signing in.')
@@ -278,13 +278,10 @@ export const createTokenManager = (
     renew: () => bridge.ask('renew'),
 
     logout: async (input = {}) => {
-      const returnTo =
-        input.returnTo === undefined
-          ? {}
-          : { returnTo: new URL(input.returnTo, location.href).href }
+      const { returnTo, local } = input
       const { url, atServer } = await bridge.ask('logout', {
-        ...returnTo,
-        ...(input.local !== undefined && { local: input.local }),
+        returnTo: returnTo === undefined ? returnTo : new URL(returnTo, location.href).href,
+        local,
       })
       if (url === undefined) return { server: 'unknown' }
       if (!atServer) {

@@ -85,9 +85,7 @@ export const createWorkerBridge = (
         if (answer?.ok) return answer.value as Awaited<ReturnType<WorkerCalls[Name]>>
         if (answer) throw fromErrorData(answer.error)
       }
-      throw new TokenError('worker_timeout', 'The service worker gave no answer.', {
-        transient: true,
-      })
+      throw new TokenError('worker_timeout', 'The service worker gave no answer.')
     },
 
     close: () => container?.removeEventListener('message', onMessage),

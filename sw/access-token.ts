@@ -3,21 +3,14 @@ import type { Platform } from './platform.js'
 import type { Refresh } from './refresh.js'
 import { hasLiveToken, type WorkerSession } from './session.js'
 import type { SilentLogin } from './silent-login.js'
-import type { ActiveRecord, SessionRecord } from './store.js'
+import type { ActiveRecord } from './store.js'
+import { withTimeLimit } from './time-limit.js'
 
-/** An access token, and the sign-in it belongs to. */
-export interface Grant {
-  accessToken: string
-  session: string
-}
-
-/** What a request gets: a token, or why there is none. */
+/** What a request gets: a token and the sign-in it belongs to, or why there is none. */
 export type TokenResult =
-  | ({ kind: 'token' } & Grant)
-  /** Nobody is signed in. */
+  | { kind: 'token'; accessToken: string; session: string }
+  /** Nobody is signed in, or no longer: the API itself answers a request without a token. */
   | { kind: 'signed-out' }
-  /** The session was ended while this was waiting for a token. */
-  | { kind: 'ended' }
   /** Somebody is signed in, but there is no token to be had now. */
   | { kind: 'unavailable'; error: TokenError }
 
@@ -25,6 +18,16 @@ export type TokenResult =
 const lockLimit = 20_000
 /** A token younger than this, in ms, is not renewed for its expiry again. */
 const leastInterval = 5_000
+/** No pause after failures is this long, in ms: beyond it the clock has been set back. */
+const longestPause = 600_000
+
+const notNow = (): TokenError =>
+  new TokenError('timeout', 'The access token could not be renewed in time.')
+
+const toResult = ({ accessToken, session }: ActiveRecord): TokenResult =>
+  accessToken === undefined
+    ? { kind: 'unavailable', error: notNow() }
+    : { kind: 'token', accessToken, session }
 
 /**
  * The access token for requests: from memory, else from the disk, else renewed. One renewal at a
@@ -39,18 +42,10 @@ export const createAccessToken = (
 ) => {
   let underWay: Promise<TokenResult> | undefined
 
-  const toResult = ({ accessToken, session }: ActiveRecord): TokenResult =>
-    accessToken === undefined
-      ? { kind: 'unavailable', error: notNow() }
-      : { kind: 'token', accessToken, session }
-
-  const notNow = () =>
-    new TokenError('timeout', 'The access token could not be renewed in time.', { transient: true })
-
   /** What a request that waited gets after somebody else has changed the session. */
   const afterChange = async (waitedFor: ActiveRecord): Promise<TokenResult> => {
     const latest = await session.readAgain()
-    if (latest?.status !== 'active') return { kind: 'ended' }
+    if (latest?.status !== 'active') return { kind: 'signed-out' }
     if (latest.session === waitedFor.session) return toResult(latest)
     // Never send one user's request with another one's token.
     const error = new TokenError('user_changed', 'Another sign-in has replaced the session.')
@@ -60,115 +55,84 @@ export const createAccessToken = (
   /** `fresh`: use it. `ageing`: use it, and renew it meanwhile. `dead`: renew it first. */
   const condition = (record: ActiveRecord): 'fresh' | 'ageing' | 'dead' => {
     const { accessToken, accessTokenIssuedAt: issuedAt, accessTokenExpiresAt: expiresAt } = record
-    const time = now()
-    const isNew = time >= issuedAt && time - issuedAt < leastInterval
+    const age = now() - issuedAt
     // Very short tokens: whether this one is over is for the API to say, with a 401.
-    if (accessToken !== undefined && isNew) return 'fresh'
-    if (!hasLiveToken(record, time)) return 'dead'
+    if (accessToken !== undefined && age >= 0 && age < leastInterval) return 'fresh'
+    if (!hasLiveToken(record, now())) return 'dead'
     if (expiresAt === undefined) return 'fresh'
-    return expiresAt - time < Math.min(leeway, (expiresAt - issuedAt) / 2) ? 'ageing' : 'fresh'
+    const lifetime = expiresAt - issuedAt
+    return lifetime - age < Math.min(leeway, lifetime / 2) ? 'ageing' : 'fresh'
   }
 
-  const isWaitingToRetry = ({ retry }: ActiveRecord): boolean => {
-    if (!retry) return false
-    const left = retry.notBefore - now()
-    // More than is ever asked for: the clock was set back, the time means nothing.
-    return left > 0 && left < 600_000
+  const isPausing = ({ retry }: ActiveRecord): boolean => {
+    const left = (retry?.notBefore ?? 0) - now()
+    return left > 0 && left < longestPause
   }
 
-  /** Renews under the lock, from the record as it is there; `spoiled` is a token of no use. */
+  const renewSilently = async (record: ActiveRecord, why?: TokenError): Promise<TokenResult> => {
+    const answer = await silentLogin({ purpose: 'renew', record })
+    if (answer.kind === 'signed-in') return toResult(answer.record)
+    const latest = await session.readAgain()
+    const isSame = latest?.status === 'active' && latest.session === record.session
+    if (answer.kind === 'superseded' || !isSame) return await afterChange(record)
+    // The server knows no user, and no refresh token is left that could prove it wrong.
+    if (answer.kind === 'refused' && latest.refreshToken === undefined) {
+      await session.end('ended', record.session)
+      return { kind: 'signed-out' }
+    }
+    const error = answer.kind === 'refused' ? (why ?? answer.error) : answer.error
+    await session.requireLogin(record.session, error)
+    return { kind: 'unavailable', error }
+  }
+
+  /** Renews from the record as it is under the lock. */
   const renewRecord = async (record: ActiveRecord): Promise<TokenResult> => {
-    const silently = async (why: TokenError | undefined): Promise<TokenResult> => {
-      const answer = await silentLogin({ purpose: 'renew', record })
-      if (answer.kind === 'signed-in') return toResult(answer.record)
-      if (answer.kind === 'superseded') return await afterChange(record)
-      const latest = await session.readAgain()
-      if (latest?.status !== 'active' || latest.session !== record.session) {
-        return await afterChange(record)
-      }
-      // The server knows no user, and no refresh token is left that could prove it wrong.
-      if (answer.kind === 'refused' && latest.refreshToken === undefined) {
-        await session.end(record.session, 'ended')
-        return { kind: 'ended' }
-      }
-      const error = why && answer.kind === 'refused' ? why : answer.error
-      await session.requireLogin(record.session, error)
-      return { kind: 'unavailable', error }
-    }
-
-    const resend = async (): Promise<TokenResult> => {
-      const outcome = await refresh(record)
-      switch (outcome.kind) {
-        case 'renewed':
-          await session.tell('renewed', outcome.record)
-          return toResult(outcome.record)
-        case 'superseded':
-          return await afterChange(record)
-        case 'failed':
-          return { kind: 'unavailable', error: outcome.error }
-        case 'refused':
-        case 'not-now':
-          return await silently(outcome.error)
-      }
-    }
-
-    if (record.refreshToken === undefined) return await silently(undefined)
-    const outcomeUnknown = record.refreshSentAt !== undefined
-    if (outcomeUnknown && record.silentLoginWorks && online()) {
+    if (record.refreshToken === undefined) return await renewSilently(record)
+    if (record.refreshSentAt !== undefined && record.silentLoginWorks && online()) {
       // Sending a token again that the server may have replaced makes a strict server revoke
       // everything, so the way that cannot do harm comes first.
       const answer = await silentLogin({ purpose: 'renew', record })
       if (answer.kind === 'signed-in') return toResult(answer.record)
       if (answer.kind === 'superseded') return await afterChange(record)
     }
-    return await resend()
+    const outcome = await refresh(record)
+    switch (outcome.kind) {
+      case 'renewed':
+        await session.tell('renewed', outcome.record)
+        return toResult(outcome.record)
+      case 'superseded':
+        return await afterChange(record)
+      case 'failed':
+        return { kind: 'unavailable', error: outcome.error }
+      case 'refused':
+        return await renewSilently(record, outcome.error)
+    }
   }
 
-  const renewLocked = async (
-    spoiled: string | undefined,
-    patient: boolean,
-  ): Promise<TokenResult> => {
+  const renewLocked = async (spoiled: string | undefined, patient: boolean) => {
     const record = await session.readAgain()
-    if (record?.status !== 'active') return { kind: 'signed-out' }
+    if (record?.status !== 'active') return { kind: 'signed-out' } as const
     const isOther = record.accessToken !== undefined && record.accessToken !== spoiled
     if (isOther && condition(record) !== 'dead') return toResult(record)
-    if (patient && isWaitingToRetry(record)) return { kind: 'unavailable', error: notNow() }
+    if (patient && isPausing(record)) return { kind: 'unavailable', error: notNow() } as const
     await session.setRenewing(true, record)
     try {
       return await renewRecord(record)
     } finally {
-      const latest = session.peek()
-      if (latest?.status === 'active') await session.setRenewing(false, latest)
+      await session.setRenewing(false, session.peek())
     }
   }
 
   /** Runs work that changes how the user is signed in, one at a time in the whole browser. */
   const exclusively = async <T>(work: () => Promise<T>): Promise<T> => {
-    const giveUp = new AbortController()
-    const waited = new AbortController()
-    wait(lockLimit, waited.signal).then(
-      () => giveUp.abort(notNow()),
-      () => {},
+    const done = await withTimeLimit(wait, lockLimit, (late, enough) =>
+      lock(lockName, late, async () => {
+        enough()
+        return { value: await work() }
+      }),
     )
-    try {
-      return await lock(lockName, giveUp.signal, () => {
-        waited.abort()
-        return work()
-      })
-    } finally {
-      waited.abort()
-    }
-  }
-
-  const run = async (spoiled: string | undefined, patient: boolean): Promise<TokenResult> => {
-    try {
-      return await exclusively(() => renewLocked(spoiled, patient))
-    } catch (cause) {
-      const error = isTokenError(cause)
-        ? cause
-        : new TokenError('worker_timeout', 'Renewing failed.', { transient: true, cause })
-      return { kind: 'unavailable', error }
-    }
+    if (!done) throw notNow()
+    return done.value
   }
 
   /**
@@ -177,23 +141,28 @@ export const createAccessToken = (
    */
   const renew = async (spoiled: string | undefined, patient = true): Promise<TokenResult> => {
     const joined = underWay !== undefined
-    underWay ??= run(spoiled, patient).finally(() => {
-      underWay = undefined
-    })
+    underWay ??= exclusively(() => renewLocked(spoiled, patient))
+      .catch((cause): TokenResult => {
+        const failed = () => new TokenError('worker_timeout', 'Renewing failed.', cause)
+        return { kind: 'unavailable', error: isTokenError(cause) ? cause : failed() }
+      })
+      .finally(() => {
+        underWay = undefined
+      })
     const result = await underWay
     // The renewal that was joined was for an older token, and ended with the spoiled one.
-    const useless = joined && result.kind === 'token' && result.accessToken === spoiled
-    return useless ? await renew(spoiled, patient) : result
+    const isUseless = joined && result.kind === 'token' && result.accessToken === spoiled
+    return isUseless ? await renew(spoiled, patient) : result
   }
-
-  const fresh = (record: SessionRecord | undefined): Grant | undefined =>
-    record?.status === 'active' && record.accessToken !== undefined && condition(record) === 'fresh'
-      ? { accessToken: record.accessToken, session: record.session }
-      : undefined
 
   return {
     /** The token, if memory has a fresh one: synchronous, for the hot path. */
-    peek: (): Grant | undefined => fresh(session.peek()),
+    peek: (): TokenResult | undefined => {
+      const record = session.peek()
+      return record?.status === 'active' && condition(record) === 'fresh'
+        ? toResult(record)
+        : undefined
+    },
 
     /**
      * The token for one request. Work that goes on behind it is handed to `keepAlive`; with
@@ -207,13 +176,11 @@ export const createAccessToken = (
       if (record?.status !== 'active') return { kind: 'signed-out' }
       const state = condition(record)
       if (state === 'fresh') return toResult(record)
-      const renewal =
-        isWaitingToRetry(record) && state === 'ageing' ? undefined : renew(record.accessToken)
-      if (renewal && (state === 'ageing' || !canWait)) keepAlive(renewal)
-      if (state === 'ageing' || (!canWait && record.accessToken !== undefined)) {
-        return toResult(record)
-      }
-      return (await renewal) ?? { kind: 'unavailable', error: notNow() }
+      if (isPausing(record) && state === 'ageing') return toResult(record)
+      const renewal = renew(record.accessToken)
+      if (canWait && state === 'dead') return await renewal
+      keepAlive(renewal)
+      return toResult(record)
     },
 
     renew,

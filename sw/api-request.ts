@@ -1,7 +1,8 @@
-import type { AccessToken, Grant, TokenResult } from './access-token.js'
+import type { AccessToken, TokenResult } from './access-token.js'
 import type { ApiRule } from './options.js'
 import type { Platform } from './platform.js'
-import type { Trace, TraceStep } from './trace.js'
+import { withTimeLimit } from './time-limit.js'
+import type { Note } from './trace.js'
 
 /** What the browser says about the request beside the request itself. */
 export interface RequestContext {
@@ -44,11 +45,11 @@ const copyOf = (request: Request): Request | undefined => {
 export const createApiRequest = (
   accessToken: Pick<AccessToken, 'peek' | 'get' | 'renew'>,
   { fetch, now, wait, pages }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>,
-  trace?: Trace,
+  note?: Note,
 ) => {
   let waiting = 0
   let requests = 0
-  const fruitless = new Map<ApiRule, { accessToken: string; until: number }>()
+  const fruitless = new Map<ApiRule, { token: string; until: number }>()
 
   // `new Request` and `fetch` forget the referrer when they are given headers, unless told.
   const send = (request: Request, token: string): Promise<Response> => {
@@ -62,24 +63,11 @@ export const createApiRequest = (
   const bounded = async (work: Promise<TokenResult>): Promise<TokenResult | undefined> => {
     if (waiting >= mostWaiting) return undefined
     waiting++
-    const finished = new AbortController()
     try {
-      return await Promise.race([
-        work,
-        wait(waitLimit, finished.signal).then(
-          () => undefined,
-          () => undefined,
-        ),
-      ])
+      return await withTimeLimit(wait, waitLimit, () => work)
     } finally {
       waiting--
-      finished.abort()
     }
-  }
-
-  const isFruitless = (rule: ApiRule, token: string): boolean => {
-    const last = fruitless.get(rule)
-    return last !== undefined && last.accessToken === token && now() < last.until
   }
 
   /** Is there still somebody who waits for the answer? */
@@ -88,61 +76,49 @@ export const createApiRequest = (
 
   return async (request: Request, rule: ApiRule, context: RequestContext): Promise<Response> => {
     const id = ++requests
-    const note = (step: TraceStep['step'], more?: Partial<TraceStep>) =>
-      trace?.({ at: now(), request: id, step, ...more })
-    if (trace) {
-      const { origin, pathname } = new URL(request.url)
-      note('request', { method: request.method, url: origin + pathname })
-    }
+    const step: Note | undefined = note && ((name, more) => note(name, { request: id, ...more }))
+    step?.('request', { method: request.method, url: request.url.split(/[?#]/)[0] })
+
     const answer = (response: Response): Response => {
-      if (trace) note('answered', { status: response.status })
+      step?.('answered', { status: response.status })
       return response
     }
-    const fail = (code?: string): Response => {
-      if (trace) note('failed', code ? { code } : {})
-      // For the page a network error: its data may be old, but nobody is signed out.
-      return Response.error()
-    }
 
-    const withToken = async ({ accessToken: token, session }: Grant): Promise<Response> => {
+    const sendWithToken = async (token: string, session: string): Promise<Response> => {
       const spare = copyOf(request)
-      if (trace) note('attached')
+      step?.('attached')
       const response = await send(request, token)
       // A page that is being left cannot wait for a second try.
       if (!isTokenRefused(response) || !spare || request.keepalive) return answer(response)
-      if (trace) note('unauthorized', { status: 401 })
-      if (isFruitless(rule, token)) return answer(response)
+      step?.('unauthorized')
+      const last = fruitless.get(rule)
+      if (last?.token === token && now() < last.until) return answer(response)
       const renewal = accessToken.renew(token)
       context.keepAlive(renewal)
       const renewed = await bounded(renewal)
       if (renewed?.kind !== 'token' || renewed.session !== session) return answer(response)
       if (!(await isWanted(request, context))) return answer(response)
-      if (trace) note('retried')
+      step?.('retried')
       const second = await send(spare, renewed.accessToken)
       if (isTokenRefused(second)) {
-        fruitless.set(rule, { accessToken: renewed.accessToken, until: now() + fruitlessFor })
+        fruitless.set(rule, { token: renewed.accessToken, until: now() + fruitlessFor })
       }
       return answer(second)
     }
 
-    const hot = accessToken.peek()
-    if (hot) return await withToken(hot)
-    if (trace) note('waiting')
-    const canWait = !request.keepalive
-    const result = await bounded(accessToken.get(context.keepAlive, canWait))
-    switch (result?.kind) {
-      case 'token':
-        return await withToken(result)
-      case 'signed-out':
-        if (rule.unauthenticated === 'fail') return fail('signed_out')
-        if (trace) note('passed')
-        return answer(await fetch(request))
-      case 'ended':
-        // The API itself says what a request without a token gets.
-        if (trace) note('passed')
-        return answer(await fetch(request))
-      default:
-        return fail(result?.error.code ?? 'timeout')
+    let result = accessToken.peek()
+    if (!result) {
+      step?.('waiting')
+      result = await bounded(accessToken.get(context.keepAlive, !request.keepalive))
     }
+    if (result?.kind === 'token') return await sendWithToken(result.accessToken, result.session)
+    if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
+      step?.('passed')
+      return answer(await fetch(request))
+    }
+    const code = result?.kind === 'unavailable' ? result.error.code : 'timeout'
+    step?.('failed', { code: result?.kind === 'signed-out' ? 'signed_out' : code })
+    // For the page a network error: its data may be old, but nobody is signed out.
+    return Response.error()
   }
 }

@@ -5,7 +5,7 @@ import { type Config, protocolParams } from './options.js'
 import type { Platform } from './platform.js'
 import { type WorkerSession, withTokens } from './session.js'
 import type { ActiveRecord, SessionRecord, Transaction } from './store.js'
-import type { Trace } from './trace.js'
+import type { Note } from './trace.js'
 import { safeReturnTo, type Transactions } from './transactions.js'
 
 /** A navigation that the worker answers, and the page that will show the result. */
@@ -21,16 +21,13 @@ const longestCode = 4096
 /** Parameters with which a page could widen what was configured. */
 const notFromPages: ReadonlySet<string> = new Set([...protocolParams, 'audience'])
 
-const checkParams = (params: Record<string, string>): Record<string, string> => {
-  for (const name of Object.keys(params)) {
-    if (notFromPages.has(name)) {
-      throw new TokenError(
-        'invalid_input',
-        `login({ params }) must not contain ${name}: it is set in the worker script.`,
-      )
-    }
-  }
-  return params
+const checkParams = (params: Record<string, string> = {}): Record<string, string> => {
+  const refused = Object.keys(params).find((name) => notFromPages.has(name))
+  if (refused === undefined) return params
+  throw new TokenError(
+    'invalid_input',
+    `login({ params }) must not contain ${refused}: it is set in the worker script.`,
+  )
 }
 
 /** `max_age` of the request, which the ID token then has to keep to. */
@@ -56,19 +53,23 @@ export const createLogin = (
   transactions: Transactions,
   session: WorkerSession,
   { now }: Pick<Platform, 'now'>,
-  trace?: Trace,
+  note?: Note,
 ) => {
   const { root, authUrls } = config
 
   const isSilent = ({ kind }: Transaction): boolean => kind === 'silent' || kind === 'check'
 
+  /** The hint helps a server that knows several users to answer for the right one. */
+  const silentParams = async (): Promise<Record<string, string>> => {
+    const record = await session.read()
+    const hint = record?.status === 'active' && record.idToken
+    return hint ? { prompt: 'none', id_token_hint: hint } : { prompt: 'none' }
+  }
+
   const asTokenError = (cause: unknown): TokenError =>
     cause instanceof TokenError
       ? cause
-      : new TokenError('login_interrupted', 'Signing in failed in the worker. Try again.', {
-          transient: true,
-          cause,
-        })
+      : new TokenError('login_interrupted', 'Signing in failed in the worker. Try again.', cause)
 
   /** Ends a visit that failed: a hidden frame just ends, a tab lands in the app and is told. */
   const failVisit = async (visit: Visit, returnTo: string, error: TokenError, silent = false) => {
@@ -102,40 +103,36 @@ export const createLogin = (
             scope: config.scope,
             accessTokenIssuedAt: 0,
             protocolEndpoints: [],
-            ...(active?.silentLoginWorks && { silentLoginWorks: true }),
+            silentLoginWorks: active?.silentLoginWorks,
           }
     return {
       ...withTokens(base, signIn),
       claims: { ...base.claims, ...signIn.claims },
       protocolEndpoints: server.protocolEndpoints(),
-      ...(signIn.subject !== undefined && { subject: signIn.subject }),
-      ...(signIn.idToken !== undefined && { idToken: signIn.idToken }),
-      ...(silent && { silentLoginWorks: true }),
+      subject: signIn.subject,
+      idToken: signIn.idToken ?? base.idToken,
+      silentLoginWorks: silent || base.silentLoginWorks,
     }
   }
 
   const signIn = async (transaction: Transaction, answer: SignIn): Promise<void> => {
-    let before: SessionRecord | undefined
-    const { after, changed } = await session.change((current) => {
-      before = current
-      return nextRecord(current, transaction, answer)
-    })
-    if (!changed) {
+    const { before, after } = await session.change((current) =>
+      nextRecord(current, transaction, answer),
+    )
+    if (after === before) {
       throw new TokenError('user_changed', 'The session changed while this was under way.')
     }
-    const previous = before?.status === 'active' ? before : undefined
-    if (after?.status === 'ended') {
+    if (after?.status !== 'active') {
       await session.tellEnded('user_changed')
       throw new TokenError('user_changed', 'The authorization server knows another user.')
     }
-    if (after?.status !== 'active') return
-    trace?.({ at: now(), step: 'signed-in' })
-    if (previous?.session === after.session) return await session.tell('renewed', after)
+    note?.('signed-in')
+    const previous = before?.status === 'active' ? before : undefined
     if (previous && previous.subject !== after.subject) {
       await session.tellEnded('user_changed')
       if (previous.refreshToken !== undefined) await server.revoke(previous.refreshToken)
     }
-    await session.tell('signed-in', after)
+    await session.tell(previous?.session === after.session ? 'renewed' : 'signed-in', after)
   }
 
   /** Somebody comes with an answer that was dealt with before: Back, reload, a second send. */
@@ -159,7 +156,7 @@ export const createLogin = (
       params?: Record<string, string>
     }): Promise<{ url: string }> => {
       const returnTo = safeReturnTo(input.returnTo, root, Object.values(authUrls))
-      const params = checkParams(input.params ?? {})
+      const params = checkParams(input.params)
       const ticket = await transactions.begin({ kind: 'login', returnTo, params })
       return { url: `${authUrls.login}?ticket=${ticket}` }
     },
@@ -173,12 +170,10 @@ export const createLogin = (
       if (!departure) return redirectBack(page === 'login' ? root : authUrls.done)
       const { state, transaction } = departure
       const silent = isSilent(transaction)
-      const hint = silent ? await loginHint() : {}
-      const prompt = silent ? { prompt: 'none' } : {}
-      if (!silent) trace?.({ at: now(), step: 'login' })
+      if (!silent) note?.('login')
       try {
-        const params = { ...transaction.params, ...hint, ...prompt }
-        return redirectTo(await server.authorizationUrl(state, secrets, params))
+        const params = silent ? await silentParams() : transaction.params
+        return redirectTo(await server.authorizationUrl(state, secrets, params ?? {}))
       } catch (cause) {
         const error = asTokenError(cause)
         await transactions.arrive(state)
@@ -221,14 +216,6 @@ export const createLogin = (
 
     /** `done.html`, where a hidden frame ends. */
     finish: (): Response => emptyPage(),
-  }
-
-  /** Helps a server that knows several users to answer for the right one. */
-  async function loginHint(): Promise<Record<string, string>> {
-    const record = await session.read()
-    return record?.status === 'active' && record.idToken !== undefined
-      ? { id_token_hint: record.idToken }
-      : {}
   }
 }
 

@@ -33,14 +33,14 @@ export const createLogout = (
       keepAlive: (work: Promise<unknown>) => void,
     ): Promise<LogoutStart> => {
       const returnTo = safeReturnTo(input.returnTo, root, Object.values(authUrls))
-      const ended = await session.end(undefined, 'logout')
+      const ended = await session.end('logout')
       if (ended?.refreshToken !== undefined) keepAlive(server.revoke(ended.refreshToken))
       const back = input.returnTo === undefined && input.local ? {} : { url: returnTo }
       if (input.local || !(await canEndAtServer())) return { ...back, atServer: false }
       const ticket = await transactions.begin({
         kind: 'logout',
         returnTo,
-        ...(ended?.idToken !== undefined && { idToken: ended.idToken }),
+        idToken: ended?.idToken,
       })
       return { url: `${authUrls.logout}?ticket=${ticket}`, atServer: true }
     },

@@ -118,204 +118,165 @@ export interface Config {
   root: string
   /** http is allowed, because worker and server are on a loopback host. */
   loopback: boolean
-  logoutUrl?: (context: LogoutContext) => string
+  logoutUrl?: TokenWorkerOptions['logoutUrl']
   trace?: Trace
 }
 
-const optionNames = [
-  'issuer',
-  'clientId',
-  'apis',
-  'scope',
-  'authorizationParams',
-  'leeway',
-  'silentLoginTimeout',
-  'authPath',
-  'redirectUri',
-  'logoutUrl',
-  'trace',
-]
+const optionNames =
+  'issuer clientId apis scope authorizationParams leeway silentLoginTimeout authPath ' +
+  'redirectUri logoutUrl trace'
+const apiOptionNames = 'url scope resource unauthenticated'
 
-const apiOptionNames = ['url', 'scope', 'resource', 'unauthenticated']
-
-/** Names that other libraries use, and what to write here instead. */
+/** What people who come from other libraries look for. */
 const remedies: Record<string, string> = {
-  audience: "authorizationParams: { audience: '…' }",
+  audience: 'authorizationParams',
   authority: 'issuer',
-  authorizationparams: 'authorizationParams',
-  cachelocation: 'nothing: tokens are kept by the worker',
-  client_id: 'clientId',
-  clientsecret:
-    'nothing: a browser cannot keep a secret. Register a public client (with PKCE) instead',
-  client_secret:
-    'nothing: a browser cannot keep a secret. Register a public client (with PKCE) instead',
   domain: 'issuer',
-  redirect_uri: 'redirectUri',
-  scopes: 'scope',
+  clientsecret: 'none: a browser cannot keep a secret, so register a public client',
 }
 
 /** Parameters that belong to the protocol, or have an option of their own. */
-export const protocolParams: ReadonlySet<string> = new Set([
-  'client_id',
-  'code_challenge',
-  'code_challenge_method',
-  'dpop_jkt',
-  'id_token_hint',
-  'nonce',
-  'redirect_uri',
-  'request',
-  'request_uri',
-  'resource',
-  'response_mode',
-  'response_type',
-  'scope',
-  'state',
-])
+export const protocolParams: ReadonlySet<string> = new Set(
+  (
+    'client_id code_challenge code_challenge_method dpop_jkt id_token_hint nonce redirect_uri ' +
+    'request request_uri resource response_mode response_type scope state'
+  ).split(' '),
+)
 
-const wrong = (message: string): TokenError =>
-  new TokenError('invalid_configuration', `createTokenWorker: ${message}`)
-
-export const isLoopback = (hostname: string): boolean =>
-  hostname === 'localhost' ||
-  hostname.endsWith('.localhost') ||
-  hostname === '[::1]' ||
-  /^127(\.\d+){3}$/.test(hostname)
-
-const refuseUnknownNames = (where: string, given: object, known: readonly string[]) => {
-  for (const name of Object.keys(given)) {
-    if (known.includes(name)) continue
-    const plain = name.toLowerCase().replaceAll('_', '')
-    const near = known.find((each) => each.toLowerCase() === plain)
-    const remedy = near ?? remedies[name.toLowerCase()]
-    throw wrong(
-      `${where} has no "${name}". ` +
-        (remedy ? `Use ${remedy}.` : `There is: ${known.join(', ')}.`),
-    )
-  }
+/** Throws unless `condition` holds. */
+function must(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new TokenError('invalid_configuration', `createTokenWorker: ${message}`)
 }
+
+const isLoopback = (hostname: string): boolean =>
+  /^(.+\.)?localhost$|^127(\.\d+){3}$|^\[::1\]$/.test(hostname)
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-const secureUrl = (name: string, value: unknown, loopback: boolean, base?: string): URL => {
-  if (typeof value !== 'string' || value === '') throw wrong(`${name} must be a URL.`)
-  let url: URL
-  try {
-    url = new URL(value, base)
-  } catch {
-    throw wrong(`${name} "${value}" is not a URL. Write it out, with https://.`)
+const refuseUnknownNames = (where: string, given: object, known: string) => {
+  const names = known.split(' ')
+  for (const name of Object.keys(given)) {
+    const plain = name.replaceAll('_', '').toLowerCase()
+    const remedy = names.find((each) => each.toLowerCase() === plain) ?? remedies[plain]
+    must(names.includes(name), `unknown ${where} "${name}". Use ${remedy ?? `one of: ${known}`}.`)
   }
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLoopback(url.hostname))) {
-    throw wrong(`${name} "${value}" must use https; http is for localhost only.`)
-  }
-  if (url.protocol === 'http:' && !loopback) {
-    throw wrong(`${name} "${value}" uses http, but this app does not run on localhost.`)
-  }
-  if (url.username || url.password || url.hash || url.search) {
-    throw wrong(`${name} "${value}" must not have a user, a query or a fragment.`)
-  }
-  if (value.includes('*')) throw wrong(`${name} "${value}" must not have a wildcard.`)
+}
+
+const secureUrl = (name: string, value: unknown, root: URL): URL => {
+  const url = typeof value === 'string' && URL.canParse(value) && new URL(value)
+  must(url, `${name} must be a URL.`)
+  const isLocal = isLoopback(url.hostname) && isLoopback(root.hostname)
+  must(
+    url.protocol === 'https:' || (url.protocol === 'http:' && isLocal),
+    `${name} must use https (http only on localhost).`,
+  )
+  must(!url.username && !url.hash, `${name} must have no user and no fragment.`)
+  return url
+}
+
+/** A URL that is compared, so there must be nothing in it that a comparison would miss. */
+const plainUrl = (name: string, value: unknown, root: URL): URL => {
+  const url = secureUrl(name, value, root)
+  must(!url.search && !url.href.includes('*'), `${name} must have no query and no wildcard.`)
   return url
 }
 
 const seconds = (name: string, value: unknown, least: number, most: number): number => {
-  if (typeof value !== 'number' || !(value >= least && value <= most)) {
-    throw wrong(`${name} must be a number of seconds from ${least} to ${most}.`)
-  }
+  const isInside = typeof value === 'number' && value >= least && value <= most
+  must(isInside, `${name} must be a number of seconds from ${least} to ${most}.`)
   return value * 1000
 }
 
-const scopeList = (name: string, value: unknown): string[] => {
-  if (typeof value !== 'string') throw wrong(`${name} must be a string, scopes space separated.`)
+const scopeList = (value: unknown): string[] => {
+  must(typeof value === 'string', 'scope must be a string, its parts space separated.')
   return value.split(' ').filter(Boolean)
 }
 
-/** Path segments, without the empty ones that a slash at either end makes. */
-export const segmentsOf = (pathname: string): string[] =>
-  pathname
-    .replace(/^\/|\/$/g, '')
-    .split('/')
-    .filter((segment, _, all) => all.length > 1 || segment)
+/** The parts of a path, without the empty ones that a slash at either end makes. */
+export const segmentsOf = (pathname: string): string[] => {
+  const inner = pathname.replace(/^\/|\/$/g, '')
+  return inner ? inner.split('/') : []
+}
 
-const parseApi = (
-  given: unknown,
-  root: URL,
-  loopback: boolean,
-): ApiRule & { scopes: string[]; resource?: string } => {
-  const api = typeof given === 'string' ? { url: given } : given
-  if (!isRecord(api)) throw wrong('an entry of apis must be a URL, a path or { url, … }.')
-  refuseUnknownNames('an entry of apis', api, apiOptionNames)
+const parseApi = (given: unknown, root: URL) => {
+  const api = isRecord(given) ? given : { url: given }
+  refuseUnknownNames('option of an API', api, apiOptionNames)
   const { url, scope = '', resource, unauthenticated = 'pass' } = api
-  if (typeof url === 'string' && !/^(https?:\/\/|\/(?![/\\]))/i.test(url)) {
-    throw wrong(`apis entry "${url}" must start with https:// or, on this origin, with one "/".`)
-  }
-  const { origin, pathname } = secureUrl('an entry of apis', url, loopback, root.href)
-  if (unauthenticated !== 'pass' && unauthenticated !== 'fail') {
-    throw wrong(`apis entry "${url}": unauthenticated must be 'pass' or 'fail'.`)
-  }
-  if (resource !== undefined && typeof resource !== 'string') {
-    throw wrong(`apis entry "${url}": resource must be a URI.`)
-  }
-  return {
-    origin,
-    segments: segmentsOf(pathname),
-    unauthenticated,
-    scopes: scopeList(`apis entry "${url}": scope`, scope),
-    ...(resource !== undefined && { resource }),
-  }
+  const name = `apis: "${url}"`
+  must(
+    /^(https?:\/\/|\/(?![/\\]))/i.test(String(url)),
+    `${name} must start with https:// or, on this origin, with one "/".`,
+  )
+  const absolute = String(url).startsWith('/') ? `${root.origin}${url}` : url
+  const { origin, pathname } = plainUrl(name, absolute, root)
+  must(
+    unauthenticated === 'pass' || unauthenticated === 'fail',
+    `${name}: unauthenticated must be 'pass' or 'fail'.`,
+  )
+  must(resource === undefined || typeof resource === 'string', `${name}: resource must be a URI.`)
+  const rule: ApiRule = { origin, segments: segmentsOf(pathname), unauthenticated }
+  return { rule, resource, scopes: scopeList(scope) }
 }
 
-const parseApis = (given: unknown, root: URL, loopback: boolean) => {
-  if (!Array.isArray(given)) throw wrong("apis must be a list, for example ['/api/'].")
-  const apis = given.map((api) => parseApi(api, root, loopback))
-  const keys = apis.map(({ origin, segments }) => `${origin}/${segments.join('/')}`)
-  const twice = keys.find((key, index) => keys.indexOf(key) !== index)
-  if (twice) throw wrong(`apis names ${twice} twice.`)
+const parseApis = (given: unknown, root: URL) => {
+  must(Array.isArray(given), "apis must be a list, for example ['/api/'].")
+  const apis = given.map((api) => parseApi(api, root))
+  const keys = apis.map(({ rule }) => [rule.origin, ...rule.segments].join('/'))
+  const twice = keys.find((key, index) => keys.indexOf(key) < index)
+  must(!twice, `apis names ${twice} twice.`)
   const resources = new Set(apis.flatMap(({ resource }) => resource ?? []))
-  if (resources.size > 1) {
-    throw wrong(
-      `apis name ${resources.size} resources (${[...resources].join(', ')}), but all APIs share ` +
-        'one access token for now. Keep one resource.',
-    )
+  must(
+    resources.size < 2,
+    `apis name more than one resource (${[...resources].join(', ')}), but all share one access ` +
+      'token for now.',
+  )
+  return {
+    // The longest path first, so that the first rule that matches is the closest one.
+    rules: apis.map(({ rule }) => rule).sort((a, b) => b.segments.length - a.segments.length),
+    scopes: apis.flatMap(({ scopes }) => scopes),
+    resource: [...resources][0],
   }
-  const [resource] = resources
-  // The longest path first, so that the first rule that matches is the closest one.
-  apis.sort((a, b) => b.segments.length - a.segments.length)
-  return { apis, scopes: apis.flatMap(({ scopes }) => scopes), resource }
 }
 
-const parseIssuer = (given: unknown, loopback: boolean) => {
-  if (typeof given === 'string') {
-    secureUrl('issuer', given, loopback)
-    return { issuer: given }
+/**
+ * Checks what is used of the server's metadata, whether it was given or discovered.
+ *
+ * @throws TokenError `invalid_configuration`
+ */
+export const checkMetadata = (
+  metadata: AuthorizationServerMetadata,
+  issuer: string,
+  root: string,
+): AuthorizationServerMetadata => {
+  must(
+    metadata.issuer === issuer,
+    `issuer is "${issuer}", but the server calls itself "${metadata.issuer}". They must be the ` +
+      'same to the last slash.',
+  )
+  const isUsed = /^(authorization|token|revocation|end_session)_endpoint$/
+  for (const [name, value] of Object.entries({
+    authorization_endpoint: undefined,
+    token_endpoint: undefined,
+    ...metadata,
+  })) {
+    if (isUsed.test(name)) secureUrl(`issuer: ${name}`, value, new URL(root))
   }
-  if (!isRecord(given)) throw wrong("issuer must be a URL or the server's metadata.")
-  secureUrl('issuer: issuer', given['issuer'], loopback)
-  const metadata = given as unknown as AuthorizationServerMetadata
-  for (const name of ['authorization_endpoint', 'token_endpoint'] as const) {
-    secureEndpoint(name, metadata[name], loopback)
-  }
-  for (const name of ['end_session_endpoint', 'revocation_endpoint'] as const) {
-    if (metadata[name] !== undefined) secureEndpoint(name, metadata[name], loopback)
-  }
-  return { issuer: metadata.issuer, metadata }
+  must(
+    metadata.code_challenge_methods_supported?.includes('S256') ?? true,
+    'issuer: the server does not support PKCE with S256.',
+  )
+  return metadata
 }
-
-/** An endpoint may have a query (RFC 6749 3.1); else it is held to the rules of any URL. */
-const secureEndpoint = (name: string, value: unknown, loopback: boolean) =>
-  secureUrl(`issuer: ${name}`, typeof value === 'string' ? value.split('?')[0] : value, loopback)
 
 const parseParams = (given: unknown): Record<string, string> => {
-  if (!isRecord(given)) throw wrong('authorizationParams must be an object of strings.')
+  must(isRecord(given), 'authorizationParams must be an object.')
   for (const [name, value] of Object.entries(given)) {
-    if (protocolParams.has(name)) {
-      const own = { scope: 'the option scope', resource: 'resource at an entry of apis' }
-      throw wrong(
-        `authorizationParams must not contain ${name}: ` +
-          (name in own ? `use ${own[name as keyof typeof own]}.` : 'tokenward sets it itself.'),
-      )
-    }
-    if (typeof value !== 'string') throw wrong(`authorizationParams: ${name} must be a string.`)
+    must(
+      !protocolParams.has(name),
+      `authorizationParams must not contain ${name}: tokenward sets it, or has an option for it.`,
+    )
+    must(typeof value === 'string', `authorizationParams: ${name} must be a string.`)
   }
   return given as Record<string, string>
 }
@@ -326,33 +287,30 @@ const parseParams = (given: unknown): Record<string, string> => {
  * @throws TokenError `invalid_configuration`, naming the option and the remedy
  */
 export const parseOptions = (options: TokenWorkerOptions, scope: string): Config => {
-  if (!isRecord(options)) throw wrong('give it an object with issuer, clientId and apis.')
-  refuseUnknownNames('the worker', options, optionNames)
+  must(isRecord(options), 'give it an object with issuer, clientId and apis.')
+  refuseUnknownNames('option', options, optionNames)
   const root = new URL(scope)
-  const loopback = isLoopback(root.hostname)
-  const { issuer, metadata } = parseIssuer(options.issuer, loopback)
   const { clientId, authPath = 'tokenward/', logoutUrl, trace } = options
-  if (typeof clientId !== 'string' || clientId === '') {
-    throw wrong('clientId must be the client identifier that the server gave this app.')
-  }
-  if (typeof authPath !== 'string' || !/^([\w-]+\/)+$/.test(authPath)) {
-    throw wrong(`authPath "${authPath}" must be a folder below the scope, like 'tokenward/'.`)
-  }
-  for (const [name, value] of Object.entries({ logoutUrl, trace })) {
-    if (value !== undefined && typeof value !== 'function') {
-      throw wrong(`${name} must be a function.`)
-    }
+  const given = options.issuer
+  const metadata = isRecord(given) ? (given as AuthorizationServerMetadata) : undefined
+  const issuer = (metadata?.issuer ?? given) as string
+  plainUrl('issuer', issuer, root)
+  if (metadata) checkMetadata(metadata, issuer, scope)
+  must(clientId && typeof clientId === 'string', 'clientId must be a string.')
+  must(
+    /^([\w-]+\/)+$/.test(authPath),
+    `authPath "${authPath}" must be a folder below the scope, like 'tokenward/'.`,
+  )
+  for (const value of [logoutUrl, trace]) {
+    must(value === undefined || typeof value === 'function', 'logoutUrl, trace: not a function.')
   }
   const page = (name: string) => new URL(`${authPath}${name}.html`, root).href
-  const redirectUri = options.redirectUri ?? page('callback')
-  secureUrl('redirectUri', redirectUri, loopback)
-  if (!redirectUri.startsWith(root.href)) {
-    throw wrong(
-      `redirectUri "${redirectUri}" is outside the worker's scope ${root.href}, so the worker ` +
-        'would never see the answer. Register one inside it.',
-    )
-  }
-  const { apis, scopes, resource } = parseApis(options.apis, root, loopback)
+  const { redirectUri = page('callback') } = options
+  plainUrl('redirectUri', redirectUri, root)
+  must(
+    redirectUri.startsWith(root.href),
+    `redirectUri "${redirectUri}" must lie inside the worker's scope ${root.href}.`,
+  )
   const authUrls = {
     login: page('login'),
     silent: page('silent'),
@@ -360,23 +318,25 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     done: page('done'),
     logout: page('logout'),
   }
-  if (new Set(Object.values(authUrls)).size < 5) {
-    throw wrong(`redirectUri "${redirectUri}" must not be one of the other auth pages.`)
-  }
+  must(
+    new Set(Object.values(authUrls)).size === 5,
+    'redirectUri must not be one of the other auth pages.',
+  )
+  const { rules, scopes, resource } = parseApis(options.apis, root)
   return {
     issuer,
-    ...(metadata && { metadata }),
+    metadata,
     clientId,
-    apis,
-    scope: [...new Set([...scopeList('scope', options.scope ?? 'openid'), ...scopes])].join(' '),
-    ...(resource !== undefined && { resource }),
-    authorizationParams: { ...parseParams(options.authorizationParams ?? {}) },
+    apis: rules,
+    scope: [...new Set([...scopeList(options.scope ?? 'openid'), ...scopes])].join(' '),
+    resource,
+    authorizationParams: parseParams(options.authorizationParams ?? {}),
     leeway: seconds('leeway', options.leeway ?? 60, 0, 3600),
     silentLoginTimeout: seconds('silentLoginTimeout', options.silentLoginTimeout ?? 10, 1, 20),
     authUrls,
     root: root.href,
-    loopback,
-    ...(logoutUrl && { logoutUrl }),
-    ...(trace && { trace }),
+    loopback: isLoopback(root.hostname),
+    logoutUrl,
+    trace,
   }
 }

@@ -8,6 +8,7 @@ import {
   type WorkerCalls,
 } from '../src/shared/protocol.js'
 import type { Page, Platform } from './platform.js'
+import { withTimeLimit } from './time-limit.js'
 
 /** Characters of JSON that one argument may have. */
 const longestArgument = 16_384
@@ -15,36 +16,33 @@ const longestArgument = 16_384
 const callLimit = 60_000
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+  typeof value === 'object' && value !== null
 
-const isText = (value: unknown): value is string => typeof value === 'string'
-const isOptional = (value: unknown, check: (value: unknown) => boolean) =>
-  value === undefined || check(value)
-const isTextRecord = (value: unknown) => isRecord(value) && Object.values(value).every(isText)
-const isNothing = (value: unknown) => value === undefined || value === null
-
-/** What each call takes. A call that is not in this list does not exist. */
-const argumentChecks: Record<keyof WorkerCalls, (value: unknown) => boolean> = {
-  hello: (value) => isRecord(value) && typeof value['protocol'] === 'number',
-  claim: isNothing,
-  session: isNothing,
-  login: (value) =>
-    isRecord(value) && isText(value['returnTo']) && isOptional(value['params'], isTextRecord),
-  checkSession: isNothing,
-  renew: isNothing,
-  logout: (value) =>
-    isRecord(value) &&
-    isOptional(value['returnTo'], isText) &&
-    isOptional(value['local'], (local) => typeof local === 'boolean'),
-  logoutOutcome: (value) => isRecord(value) && isText(value['url']),
+/** What each call takes: nothing, or an object with these members. A `?` makes one optional. */
+const calls: Record<keyof WorkerCalls, Record<string, string>> = {
+  hello: { protocol: 'number' },
+  claim: {},
+  session: {},
+  login: { returnTo: 'string', params: '?strings' },
+  checkSession: {},
+  renew: {},
+  logout: { returnTo: '?string', local: '?boolean' },
+  logoutOutcome: { url: 'string' },
 }
 
+const isOfKind = (value: unknown, kind: string): boolean =>
+  kind.startsWith('?')
+    ? value === undefined || isOfKind(value, kind.slice(1))
+    : kind === 'strings'
+      ? isRecord(value) && Object.values(value).every((each) => typeof each === 'string')
+      : typeof value === kind
+
 /** A copy of plain data: no prototype, accessor or foreign object gets through; small only. */
-const plainCopy = (value: unknown): { value: unknown } | undefined => {
+const plainCopy = (value: unknown): Record<string, unknown> | undefined => {
   try {
-    if (value === undefined) return { value }
-    const json = JSON.stringify(value)
-    return json.length <= longestArgument ? { value: JSON.parse(json) } : undefined
+    const json = JSON.stringify(value ?? {})
+    const copy: unknown = json.length <= longestArgument && JSON.parse(json)
+    return isRecord(copy) ? copy : undefined
   } catch {
     return undefined
   }
@@ -56,51 +54,44 @@ const plainCopy = (value: unknown): { value: unknown } | undefined => {
  * code execution in the worker; so the message is taken apart and built anew.
  */
 const checkedCall = (data: unknown) => {
-  if (!isRecord(data) || data['type'] !== 'APPLY' || !isText(data['id'])) return
+  if (!isRecord(data) || data['type'] !== 'APPLY') return
   const { id, path, argumentList } = data
   if (!Array.isArray(path) || path.length !== 1 || !Array.isArray(argumentList)) return
-  const name: unknown = path[0]
-  if (!isText(name) || !Object.hasOwn(argumentChecks, name) || argumentList.length > 1) return
+  const [name] = path
   const [wire] = argumentList
-  if (wire !== undefined && !(isRecord(wire) && wire['type'] === 'RAW')) return
-  const argument = plainCopy(wire?.['value'])
-  if (!argument || !argumentChecks[name as keyof WorkerCalls](argument.value)) return
-  return { id, type: 'APPLY', path: [name], argumentList: [{ type: 'RAW', ...argument }] }
+  if (typeof name !== 'string' || !Object.hasOwn(calls, name)) return
+  const value = plainCopy(wire?.value)
+  const kinds = Object.entries(calls[name as keyof WorkerCalls])
+  if (!value || kinds.some(([member, kind]) => !isOfKind(value[member], kind))) return
+  return { id: String(id), type: 'APPLY', path: [name], argumentList: [{ type: 'RAW', value }] }
 }
 
 /** A port for one checked call; whatever else arrives is dropped. */
-const guard = (port: MessagePort, onAnswered: () => void): Endpoint => {
-  let called = false
-  return {
-    postMessage: (message, transfer = []) => {
-      port.postMessage(message, transfer)
-      port.close()
-      onAnswered()
-    },
-    addEventListener: (_type, listener) => {
-      port.onmessage = ({ data }) => {
-        const call = called ? undefined : checkedCall(data)
-        if (!call) return
-        called = true
-        const event = new MessageEvent('message', { data: call })
-        if (typeof listener === 'function') listener(event)
-        else listener.handleEvent(event)
-      }
-    },
-    removeEventListener: () => {
+const guard = (port: MessagePort, onAnswered: () => void): Endpoint => ({
+  postMessage: (message) => {
+    port.postMessage(message)
+    port.close()
+    onAnswered()
+  },
+  addEventListener: (_type, listener) => {
+    port.onmessage = ({ data }) => {
+      const call = checkedCall(data)
+      if (!call) return
       port.onmessage = null
-    },
-  }
-}
+      const message = new MessageEvent('message', { data: call })
+      if ('handleEvent' in listener) listener.handleEvent(message)
+      else listener(message)
+    }
+  },
+  removeEventListener: () => {},
+})
 
 const toAnswer = async (work: () => Promise<unknown>): Promise<Answer<unknown>> => {
   try {
     return { ok: true, value: await work() }
   } catch (cause) {
-    const error = isTokenError(cause)
-      ? cause
-      : new TokenError('worker_timeout', 'The worker failed. Reload the page.', { transient: true })
-    return { ok: false, error: toErrorData(error) }
+    const failed = () => new TokenError('worker_timeout', 'The worker failed. Reload the page.')
+    return { ok: false, error: toErrorData(isTokenError(cause) ? cause : failed()) }
   }
 }
 
@@ -109,81 +100,59 @@ export const createPageBridge = ({
   wait,
   pages,
   scope,
-}: Pick<Platform, 'wait' | 'pages' | 'scope'>) => {
-  const isFromPage = (event: ExtendableMessageEvent): boolean =>
-    event.origin === new URL(scope()).origin &&
-    isRecord(event.source) &&
-    'type' in event.source &&
-    event.source.type === 'window'
+}: Pick<Platform, 'wait' | 'pages' | 'scope'>) => ({
+  /**
+   * Answers the call of a page, if the message is one. The event stays open until then: a port
+   * alone does not keep a worker alive.
+   */
+  answer: (
+    event: ExtendableMessageEvent,
+    callsFor: (pageId: string, keepAlive: (work: Promise<unknown>) => void) => WorkerCalls,
+  ): boolean => {
+    const [port] = event.ports
+    const source = event.source as Client | null
+    if (!isRecord(event.data) || !('tokenward' in event.data) || !port) return false
+    if (event.origin !== new URL(scope()).origin || source?.type !== 'window') return false
+    const methods = callsFor(source.id, (work) => event.waitUntil(work))
+    const exposed = Object.fromEntries(
+      Object.entries(methods).map(([name, method]) => [
+        name,
+        (input: never) => toAnswer(async () => method(input)),
+      ]),
+    )
+    event.waitUntil(
+      withTimeLimit(
+        wait,
+        callLimit,
+        () => new Promise<void>((resolve) => expose(exposed, guard(port, resolve))),
+      ),
+    )
+    return true
+  },
 
-  return {
-    /**
-     * Answers the call of a page, if the message is one. The event stays open until then: a port
-     * alone does not keep a worker alive.
-     */
-    answer: (
-      event: ExtendableMessageEvent,
-      callsFor: (pageId: string, keepAlive: (work: Promise<unknown>) => void) => WorkerCalls,
-    ): boolean => {
-      const { data, ports, source } = event
-      const [port] = ports
-      if (!isRecord(data) || typeof data['tokenward'] !== 'number' || !port) return false
-      if (!isFromPage(event) || !source) return false
-      const calls = callsFor((source as Client).id, (work) => event.waitUntil(work))
-      const exposed = Object.fromEntries(
-        Object.keys(argumentChecks).map((name) => [
-          name,
-          (input: never) => toAnswer(async () => calls[name as keyof WorkerCalls](input)),
-        ]),
-      )
-      const finished = new AbortController()
-      const answered = new Promise<void>((resolve) => {
-        expose(
-          exposed,
-          guard(port, () => {
-            finished.abort()
-            resolve()
-          }),
-        )
-      })
-      const tooLong = wait(callLimit, finished.signal).then(
-        () => port.close(),
-        () => {},
-      )
-      event.waitUntil(Promise.race([answered, tooLong]))
-      return true
-    },
+  /** Calls a page and waits for its answer, `limit` ms at most; undefined if none came. */
+  call: async <Name extends keyof PageCalls>(
+    page: Page,
+    name: Name,
+    input: Parameters<PageCalls[Name]>[0],
+    limit: number,
+  ): Promise<Awaited<ReturnType<PageCalls[Name]>> | undefined> => {
+    const { port1, port2 } = new MessageChannel()
+    const message: Envelope & { call: true } = { tokenward: PROTOCOL, call: true }
+    page.post(message, [port2])
+    const remote = wrap<Record<string, (input: unknown) => never>>(port1)
+    try {
+      return await withTimeLimit(wait, limit, () => remote[name]?.(input) as never)
+    } finally {
+      port1.close()
+    }
+  },
 
-    /** Calls a page and waits for its answer, `limit` ms at most. */
-    call: async <Name extends keyof PageCalls>(
-      page: Page,
-      name: Name,
-      input: Parameters<PageCalls[Name]>[0],
-      limit: number,
-    ): Promise<Awaited<ReturnType<PageCalls[Name]>>> => {
-      const { port1, port2 } = new MessageChannel()
-      const finished = new AbortController()
-      const tooLate = wait(limit, finished.signal).then(() => {
-        throw new TokenError('timeout', 'The page gave no answer.', { transient: true })
-      })
-      // Once the race is over, nobody listens to the loser.
-      tooLate.catch(() => {})
-      try {
-        const message: Envelope & { call: true } = { tokenward: PROTOCOL, call: true }
-        page.post(message, [port2])
-        const remote = wrap<Record<string, (input: unknown) => Promise<unknown>>>(port1)
-        const answer = remote[name]?.(input)
-        return (await Promise.race([answer, tooLate])) as Awaited<ReturnType<PageCalls[Name]>>
-      } finally {
-        finished.abort()
-        port1.close()
-      }
-    },
+  /** Tells every open page of the app, controlled or not, in frames too. */
+  tellAll: async (event: WireEvent): Promise<void> => {
+    const message: Envelope & { event: WireEvent } = { tokenward: PROTOCOL, event }
+    for (const page of await pages.list(scope())) page.post(message)
+  },
+})
 
-    /** Tells every open page of the app, controlled or not, in frames too. */
-    tellAll: async (event: WireEvent): Promise<void> => {
-      const message: Envelope & { event: WireEvent } = { tokenward: PROTOCOL, event }
-      for (const page of await pages.list(scope())) page.post(message)
-    },
-  }
-}
+export type PageBridge = ReturnType<typeof createPageBridge>

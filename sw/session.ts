@@ -3,7 +3,7 @@ import type { Session, SessionReport, SignedOutReason, WireEvent } from '../src/
 import type { IssuedTokens } from './authorization-server.js'
 import type { Platform } from './platform.js'
 import type { ActiveRecord, SessionRecord, Store } from './store.js'
-import type { Trace } from './trace.js'
+import type { Note } from './trace.js'
 
 /** After a pause this long in ms an announcement may have been missed: the record is read again. */
 const trustMemoryFor = 1_000
@@ -15,35 +15,32 @@ const tolerableSetback = 60_000
 export const hasLiveToken = (record: ActiveRecord, now: number): boolean =>
   record.accessToken !== undefined &&
   now >= record.accessTokenIssuedAt - tolerableSetback &&
-  !(record.accessTokenExpiresAt !== undefined && now >= record.accessTokenExpiresAt)
+  now < (record.accessTokenExpiresAt ?? Infinity)
 
 /** The record with a new access token, and what is written about renewals tidied up. */
-export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRecord => {
-  const { accessTokenExpiresAt: _e, retry: _r, loginRequired: _l, ...rest } = record
-  const next: ActiveRecord = {
-    ...rest,
-    accessToken: tokens.accessToken,
-    accessTokenIssuedAt: tokens.issuedAt,
-    ...(tokens.expiresAt !== undefined && { accessTokenExpiresAt: tokens.expiresAt }),
-    // A missing scope means: as before (RFC 6749 5.1).
-    scope: tokens.scope ?? record.scope,
-  }
-  if (tokens.refreshToken !== undefined) {
-    next.refreshToken = tokens.refreshToken
-    delete next.refreshSentAt
-  }
-  return next
-}
+export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRecord => ({
+  ...record,
+  accessToken: tokens.accessToken,
+  accessTokenIssuedAt: tokens.issuedAt,
+  accessTokenExpiresAt: tokens.expiresAt,
+  // A missing scope means: as before (RFC 6749 5.1).
+  scope: tokens.scope ?? record.scope,
+  // A missing refresh token too (RFC 6749 6); what was unknown of the old one stays unknown.
+  refreshToken: tokens.refreshToken ?? record.refreshToken,
+  refreshSentAt: tokens.refreshToken === undefined ? record.refreshSentAt : undefined,
+  retry: undefined,
+  loginRequired: undefined,
+})
 
 /**
  * The session record in memory and on disk. Every change goes to the disk first, is announced to
  * the other workers of this origin, and reaches the pages as events.
  */
 export const createSession = (
-  store: Store,
+  store: Pick<Store, 'name' | 'read' | 'update'>,
   { now, channel }: Pick<Platform, 'now' | 'channel'>,
   tellPages: (event: WireEvent) => Promise<void>,
-  trace?: Trace,
+  note?: Note,
 ) => {
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
@@ -55,21 +52,17 @@ export const createSession = (
 
   /** The record, if memory can be trusted with it: synchronous, for the hot path. */
   const peek = (): SessionRecord | undefined => {
-    const time = now()
-    const pause = time - lastUsed
-    lastUsed = time
+    const pause = now() - lastUsed
+    lastUsed += pause
     if (pause > trustMemoryFor || pause < 0) memory = undefined
     return memory?.record
   }
 
   const readAgain = async (): Promise<SessionRecord | undefined> => {
-    const record = await store.read()
+    memory = { record: await store.read() }
     lastUsed = now()
-    memory = { record }
-    return record
+    return memory.record
   }
-
-  const read = async (): Promise<SessionRecord | undefined> => peek() ?? (await readAgain())
 
   /** What pages may know of a record: no token, no protocol state. */
   const view = (record: ActiveRecord): Session => ({
@@ -77,88 +70,79 @@ export const createSession = (
     scope: record.scope,
     state: renewing ? 'renewing' : hasLiveToken(record, now()) ? 'fresh' : 'stale',
     since: record.since,
-    ...(record.accessTokenExpiresAt !== undefined && {
-      accessTokenExpiresAt: record.accessTokenExpiresAt,
-    }),
+    accessTokenExpiresAt: record.accessTokenExpiresAt,
   })
-
-  const report = (record: SessionRecord | undefined): SessionReport => {
-    if (record?.status === 'active') return { session: view(record) }
-    return record ? { ended: record.reason } : {}
-  }
 
   /** Changes the record on disk by compare and set: see `update` in store.ts. */
   const change = async (
     next: (current: SessionRecord | undefined) => SessionRecord | undefined,
   ) => {
-    const result = await store.update(next)
-    memory = { record: result.after }
-    if (result.changed) others.post({ generation: result.after?.generation })
-    return result
+    const { before, after } = await store.update(next)
+    memory = { record: after }
+    if (after !== before) others.post(after?.generation)
+    return { before, after }
+  }
+
+  /** Changes the record only while it still belongs to this sign-in. */
+  const changeOwn = async (
+    session: string,
+    next: (current: ActiveRecord) => SessionRecord | undefined,
+  ): Promise<ActiveRecord | undefined> => {
+    const { after } = await change((current) =>
+      current?.status === 'active' && current.session === session ? next(current) : undefined,
+    )
+    return after?.status === 'active' && after.session === session ? after : undefined
+  }
+
+  const tellEnded = (reason: SignedOutReason) => {
+    note?.('signed-out', { code: reason })
+    return tellPages({ type: 'signed-out', reason })
   }
 
   return {
     peek,
-    read,
     readAgain,
-    view,
-    report,
     change,
+    changeOwn,
+    tellEnded,
 
-    /** Changes the record only while it still belongs to this sign-in. */
-    changeOwn: async (
-      session: string,
-      next: (current: ActiveRecord) => ActiveRecord | undefined,
-    ): Promise<ActiveRecord | undefined> => {
-      const { after } = await change((current) =>
-        current?.status === 'active' && current.session === session ? next(current) : undefined,
-      )
-      return after?.status === 'active' && after.session === session ? after : undefined
-    },
+    read: async (): Promise<SessionRecord | undefined> => peek() ?? (await readAgain()),
 
-    /** Ends this sign-in for good, once, and tells every page why. */
-    end: async (session: string | undefined, reason: SignedOutReason) => {
-      const { before, changed } = await change((current) =>
-        current?.status === 'active' && (session === undefined || current.session === session)
+    report: (record: SessionRecord | undefined): SessionReport =>
+      record?.status === 'active' ? { session: view(record) } : { ended: record?.reason },
+
+    /** Ends this sign-in, or whichever there is, and tells every page why. Gives what it was. */
+    end: async (reason: SignedOutReason, session?: string): Promise<ActiveRecord | undefined> => {
+      const { before, after } = await change((current) =>
+        current?.status === 'active' && current.session === (session ?? current.session)
           ? { status: 'ended', generation: 0, reason }
           : undefined,
       )
-      if (changed) {
-        trace?.({ at: now(), step: 'signed-out', code: reason })
-        await tellPages({ type: 'signed-out', reason })
-      }
-      return changed && before?.status === 'active' ? before : undefined
+      if (after === before || before?.status !== 'active') return
+      await tellEnded(reason)
+      return before
     },
 
     /** Tells pages of a renewal that has begun or ended; the record itself has not changed. */
-    setRenewing: async (value: boolean, record: ActiveRecord) => {
+    setRenewing: async (value: boolean, record: SessionRecord | undefined) => {
       renewing = value
-      await tellPages({ type: 'state', session: view(record) })
+      if (record?.status === 'active') await tellPages({ type: 'state', session: view(record) })
     },
 
-    tell: (type: 'signed-in' | 'renewed' | 'state', record: ActiveRecord) =>
+    tell: (type: 'signed-in' | 'renewed', record: ActiveRecord) =>
       tellPages({ type, session: view(record) }),
-
-    tellEnded: (reason: SignedOutReason) => {
-      trace?.({ at: now(), step: 'signed-out', code: reason })
-      return tellPages({ type: 'signed-out', reason })
-    },
 
     tellProblem: (error: TokenError) => tellPages({ type: 'problem', error: toErrorData(error) }),
 
     /** Asks for a sign-in, once until the next token. */
     requireLogin: async (session: string, error: TokenError) => {
       let told = false
-      const record = await change((current) => {
-        told =
-          current?.status !== 'active' ||
-          current.session !== session ||
-          current.loginRequired === true
-        return told ? undefined : { ...(current as ActiveRecord), loginRequired: true }
+      const record = await changeOwn(session, (current) => {
+        told = current.loginRequired === true
+        return told ? undefined : { ...current, loginRequired: true }
       })
-      if (told || record.after?.status !== 'active') return
-      const event = { type: 'login-required', error: toErrorData(error) } as const
-      await tellPages({ ...event, session: view(record.after) })
+      if (!record || told) return
+      await tellPages({ type: 'login-required', error: toErrorData(error), session: view(record) })
     },
   }
 }

@@ -3,7 +3,7 @@ import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
 import type { Page, Platform } from './platform.js'
 import type { WorkerSession } from './session.js'
 import type { ActiveRecord } from './store.js'
-import type { Trace } from './trace.js'
+import type { Note } from './trace.js'
 import type { Transactions } from './transactions.js'
 
 export interface SilentLoginRequest {
@@ -60,9 +60,9 @@ export const createSilentLogin = (
     name: Name,
     input: Parameters<PageCalls[Name]>[0],
     limit: number,
-  ) => Promise<Awaited<ReturnType<PageCalls[Name]>>>,
+  ) => Promise<Awaited<ReturnType<PageCalls[Name]>> | undefined>,
   { now, wait, online, pages }: Pick<Platform, 'now' | 'wait' | 'online' | 'pages'>,
-  trace?: Trace,
+  note?: Note,
 ) => {
   /** The pages that can open a frame now, the best one first. */
   const findPages = async (preferred: string | undefined): Promise<Page[]> => {
@@ -91,11 +91,11 @@ export const createSilentLogin = (
   const runIn = async (
     page: Page,
     { purpose, record }: SilentLoginRequest,
-  ): Promise<{ end: FrameEnd | 'gone'; ticket: string }> => {
+  ): Promise<{ end: FrameEnd | 'gone' | undefined; ticket: string }> => {
     const ticket = await transactions.begin({
       kind: purpose === 'check' ? 'check' : 'silent',
       returnTo: root,
-      ...(record && { session: record.session }),
+      session: record?.session,
     })
     const stop = new AbortController()
     try {
@@ -104,23 +104,19 @@ export const createSilentLogin = (
         'openFrame',
         { url: `${silentUrl}?ticket=${ticket}`, doneUrl, limit },
         limit + probeLimit,
-      ).catch((): FrameEnd => 'timeout')
-      const end = await Promise.race([frame, whenGone(page, stop.signal)])
-      return { end, ticket }
+      )
+      return { end: await Promise.race([frame, whenGone(page, stop.signal)]), ticket }
     } finally {
       stop.abort()
     }
   }
 
-  const failed = (code: 'no_page' | 'offline' | 'silent_login_blocked' | 'timeout', why: string) =>
-    new TokenError(code, why, { transient: true })
-
   const attempt = async (request: SilentLoginRequest): Promise<SilentLoginOutcome> => {
     if (!online()) {
-      return { kind: 'failed', error: failed('offline', 'There is no network.') }
+      return { kind: 'failed', error: new TokenError('offline', 'There is no network.') }
     }
     const startedAt = now()
-    let error = failed('no_page', 'No page of the app is open that could sign in silently.')
+    let error = new TokenError('no_page', 'No page of the app is open that could sign in silently.')
     for (const page of await findPages(request.page)) {
       if (now() - startedAt > overallLimit - limit) break
       const { end, ticket } = await runIn(page, request)
@@ -137,16 +133,15 @@ export const createSilentLogin = (
       if (end === 'gone') continue
       error =
         end === 'blocked'
-          ? failed(
+          ? new TokenError(
               'silent_login_blocked',
-              "The page's Content-Security-Policy forbids the hidden frame: add the " +
-                "authorization server and 'self' to frame-src.",
+              "The page's Content-Security-Policy forbids the hidden frame: frame-src needs " +
+                "'self' and the authorization server.",
             )
-          : failed(
+          : new TokenError(
               'timeout',
-              `The authorization server gave no answer in a hidden frame within ${limit / 1000} ` +
-                's. It may be slow, forbid frames (X-Frame-Options, frame-ancestors), or not know ' +
-                'prompt=none.',
+              `No answer in a hidden frame within ${limit / 1000} s. The authorization server ` +
+                'may be slow, forbid frames (X-Frame-Options), or not know prompt=none.',
             )
       // The next page would meet the same policy and the same server.
       break
@@ -155,13 +150,10 @@ export const createSilentLogin = (
   }
 
   return async (request: SilentLoginRequest): Promise<SilentLoginOutcome> => {
-    trace?.({ at: now(), step: 'silent-login' })
+    note?.('silent-login')
     const outcome = await attempt(request)
-    trace?.(
-      'error' in outcome
-        ? { at: now(), step: 'silent-login-failed', code: outcome.error.code }
-        : { at: now(), step: 'silent-login-done' },
-    )
+    if ('error' in outcome) note?.('silent-login-failed', { code: outcome.error.code })
+    else note?.('silent-login-done')
     return outcome
   }
 }

@@ -2,6 +2,8 @@ import { type DBSchema, type IDBPDatabase, openDB } from 'idb'
 import { TokenError, type TokenErrorData } from '../src/shared/errors.js'
 import type { Claims, SignedOutReason } from '../src/shared/protocol.js'
 import type { AuthorizationServerMetadata } from './authorization-server.js'
+import type { Platform } from './platform.js'
+import { withTimeLimit } from './time-limit.js'
 
 /** A signed-in user: everything about the session, in one record. */
 export interface ActiveRecord {
@@ -63,7 +65,7 @@ export interface Transaction {
   /** Where the outcome is put for the one who waits for it. */
   report?: string
   /** Once the browser has left for the server: what the answer is checked with. */
-  sent?: { nonce: string; verifier: string; redirectUri: string; issuer: string }
+  sent?: { nonce: string; verifier: string; redirectUri: string }
 }
 
 /** What became of a transaction; kept for a second arrival of the same answer. */
@@ -86,20 +88,13 @@ const openLimit = 3_000
 const transactionLife = 3_600_000
 const mostTransactions = 20
 
-const storageFailed = (cause: unknown): TokenError =>
-  new TokenError(
-    'storage_failed',
-    'The browser does not let the worker use IndexedDB (private mode, full disk, or blocked).',
-    { cause, transient: true },
-  )
-
 /**
  * The database of the worker, described in docs/storage.md: its name and version are a contract
  * between worker versions that run side by side. Truth is in here; memory is a cache.
  */
 export const createStore = (
   { issuer, clientId }: { issuer: string; clientId: string },
-  { now, wait }: { now(): number; wait(ms: number, signal?: AbortSignal): Promise<void> },
+  { now, wait }: Pick<Platform, 'now' | 'wait'>,
 ) => {
   const name = `tokenward ${issuer} ${clientId}`
   let opening: Promise<IDBPDatabase<Schema>> | undefined
@@ -109,80 +104,82 @@ export const createStore = (
   }
 
   const open = async (): Promise<IDBPDatabase<Schema>> => {
-    const giveUp = new AbortController()
-    const database = openDB<Schema>(name, schemaVersion, {
-      upgrade: (db) => {
-        db.createObjectStore('session')
-        db.createObjectStore('transactions')
-        db.createObjectStore('server')
-      },
-      blocking: (_current, _blocked, event) => {
-        forget()
-        ;(event.target as IDBDatabase).close()
-      },
-      terminated: forget,
-    })
-    const late = wait(openLimit, giveUp.signal).then(
-      () => Promise.reject(new Error('opening the database took too long')),
-      () => new Promise<never>(() => {}),
+    const db = await withTimeLimit(wait, openLimit, () =>
+      openDB<Schema>(name, schemaVersion, {
+        upgrade: (db) => {
+          db.createObjectStore('session')
+          db.createObjectStore('transactions')
+          db.createObjectStore('server')
+        },
+        blocking: (_current, _blocked, { target }) => {
+          forget()
+          ;(target as IDBDatabase).close()
+        },
+        terminated: forget,
+      }),
     )
-    try {
-      return await Promise.race([database, late])
-    } finally {
-      giveUp.abort()
-    }
+    if (db) return db
+    throw new Error('Opening the database took too long.')
   }
 
   /** Runs `work` on the database, once more on a new connection where the old one had gone. */
-  const use = async <T>(work: (db: IDBPDatabase<Schema>) => Promise<T>): Promise<T> => {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        opening ??= open()
-        return await work(await opening)
-      } catch (cause) {
-        forget()
-        if (attempt > 0) throw storageFailed(cause)
-      }
+  const use = async <T>(
+    work: (db: IDBPDatabase<Schema>) => Promise<T>,
+    isLast = false,
+  ): Promise<T> => {
+    try {
+      opening ??= open()
+      return await work(await opening)
+    } catch (cause) {
+      forget()
+      if (!isLast) return await use(work, true)
+      throw new TokenError(
+        'storage_failed',
+        'The worker cannot use IndexedDB (private window, full disk, or blocked).',
+        cause,
+      )
     }
   }
 
-  /** One strict transaction that looks at one value and puts what `change` makes of it. */
+  /**
+   * One strict transaction that looks at one value and puts what `next` makes of it: `undefined`
+   * leaves it, `null` removes it. Resolves, once that is on disk, with both.
+   */
   const change = <Name extends 'session' | 'transactions'>(
     storeName: Name,
     key: Schema[Name]['key'],
-    next: (
-      current: Schema[Name]['value'] | undefined,
-    ) => { put: Schema[Name]['value'] } | { remove: true } | undefined,
-  ): Promise<Schema[Name]['value'] | undefined> =>
+    next: (current: Schema[Name]['value'] | undefined) => Schema[Name]['value'] | null | undefined,
+  ): Promise<{ before?: Schema[Name]['value']; after?: Schema[Name]['value'] }> =>
     use(async (db) => {
       // Strict, because a rotated refresh token that a power cut undoes is a lost session.
       const tx = db.transaction(storeName, 'readwrite', { durability: 'strict' })
-      const current = await tx.store.get(key)
-      const wanted = next(current)
-      if (wanted && 'put' in wanted) await tx.store.put(wanted.put, key)
-      if (wanted && 'remove' in wanted) await tx.store.delete(key)
+      const before = await tx.store.get(key)
+      const wanted = next(before)
+      if (wanted) await tx.store.put(wanted, key)
+      if (wanted === null) await tx.store.delete(key)
       await tx.done
-      return current
+      return { before, after: wanted === undefined ? before : (wanted ?? undefined) }
     })
+
+  const isOld = ({ createdAt }: { createdAt: number }): boolean =>
+    // A clock that was set back makes ages negative; those are not trusted either.
+    Math.abs(now() - createdAt) > transactionLife
 
   const dropOld = () =>
     use(async (db) => {
       const tx = db.transaction('transactions', 'readwrite')
       const [keys, values] = await Promise.all([tx.store.getAllKeys(), tx.store.getAll()])
-      const entries = keys.flatMap((key, index) => {
-        const value = values[index]
-        return value
-          ? { key, isOutcome: value.kind === 'outcome', age: now() - value.createdAt }
-          : []
-      })
-      entries.sort((a, b) => a.age - b.age)
-      const drop = (isOutcome: boolean) =>
-        entries
-          .filter((entry) => entry.isOutcome === isOutcome)
-          // A clock that was set back makes ages negative; those are not trusted either.
-          .filter(({ age }, rank) => rank >= mostTransactions || Math.abs(age) > transactionLife)
-      const old = [...drop(true), ...drop(false)]
-      await Promise.all(old.map(({ key }) => tx.store.delete(key)))
+      const entries = values.map((value, index) => ({ ...value, key: keys[index] as string }))
+      entries.sort((a, b) => b.createdAt - a.createdAt)
+      // Outcomes apart, so that they cannot push out a sign-in that is still under way.
+      const outcomes = entries.filter(({ kind }) => kind === 'outcome')
+      const open = entries.filter(({ kind }) => kind !== 'outcome')
+      const drop = [
+        ...outcomes.slice(mostTransactions),
+        ...open.slice(mostTransactions),
+        ...entries.filter(isOld),
+      ]
+      await Promise.all(drop.map(({ key }) => tx.store.delete(key)))
       await tx.done
     })
 
@@ -192,52 +189,37 @@ export const createStore = (
     read: (): Promise<SessionRecord | undefined> => use((db) => db.get('session', 'current')),
 
     /**
-     * Changes the session record in one transaction. `change` sees the newest record and answers
-     * with the next one (its generation is set here), or `undefined` to leave all as it is; so a
-     * stale copy can never overwrite a newer record. Resolves, once it is on disk, with both.
+     * Changes the session record in one transaction. `next` sees the newest record and answers
+     * with the next one (its generation is set here), or `undefined` to leave it as it is: then
+     * `before` and `after` are the same object. So a stale copy never overwrites a newer record.
      */
-    update: async (
-      next: (current: SessionRecord | undefined) => SessionRecord | undefined,
-    ): Promise<{ before?: SessionRecord; after?: SessionRecord; changed: boolean }> => {
-      let after: SessionRecord | undefined
-      const before = await change('session', 'current', (current) => {
+    update: (next: (current: SessionRecord | undefined) => SessionRecord | undefined) =>
+      change('session', 'current', (current) => {
         const wanted = next(current)
-        after = wanted && { ...wanted, generation: (current?.generation ?? 0) + 1 }
-        return after && { put: after }
-      })
-      const latest = after ?? before
-      return {
-        ...(before && { before }),
-        ...(latest && { after: latest }),
-        changed: after !== undefined,
-      }
-    },
+        return wanted && { ...wanted, generation: (current?.generation ?? 0) + 1 }
+      }),
 
     addTransaction: async (key: string, transaction: Transaction): Promise<void> => {
-      await change('transactions', key, () => ({ put: transaction }))
+      await change('transactions', key, () => transaction)
       await dropOld()
     },
 
-    /** Takes a transaction away, so that nobody else can; leaves an outcome in its place. */
+    /** Takes a transaction away, so that nobody else can; `outcome` is left in its place. */
     takeTransaction: async (
       key: string,
-      outcome?: (transaction: Transaction) => Outcome,
+      outcome: (transaction: Transaction) => Outcome | null,
     ): Promise<Transaction | Outcome | undefined> => {
-      const found = await change('transactions', key, (current) => {
-        if (!current || current.kind === 'outcome') return
-        return outcome ? { put: outcome(current) } : { remove: true }
-      })
-      return found && Math.abs(now() - found.createdAt) <= transactionLife ? found : undefined
+      const { before } = await change('transactions', key, (current) =>
+        current && current.kind !== 'outcome' ? outcome(current) : undefined,
+      )
+      return before && !isOld(before) ? before : undefined
     },
 
     readTransaction: (key: string) => use((db) => db.get('transactions', key)),
 
-    putOutcome: async (key: string, outcome: Outcome): Promise<void> => {
-      await change('transactions', key, () => ({ put: outcome }))
-    },
-
-    dropOutcome: async (key: string): Promise<void> => {
-      await change('transactions', key, () => ({ remove: true }))
+    /** Puts an outcome, or removes it. */
+    putOutcome: async (key: string, outcome: Outcome | null): Promise<void> => {
+      await change('transactions', key, () => outcome)
     },
 
     readMetadata: () => use((db) => db.get('server', 'metadata')),

@@ -8,12 +8,13 @@ import { createIntercept, type Interception } from './intercept.js'
 import { createLogin, type Visit } from './login.js'
 import { createLogout } from './logout.js'
 import { type Config, parseOptions, type TokenWorkerOptions } from './options.js'
-import { createPageBridge } from './page-bridge.js'
+import { createPageBridge, type PageBridge } from './page-bridge.js'
 import { browserPlatform, type Platform } from './platform.js'
 import { createRefresh } from './refresh.js'
 import { createSession } from './session.js'
 import { createSilentLogin } from './silent-login.js'
 import { createStore } from './store.js'
+import type { Note } from './trace.js'
 import { createTransactions } from './transactions.js'
 
 declare const self: ServiceWorkerGlobalScope
@@ -41,13 +42,13 @@ export interface TokenWorker {
 }
 
 /** The parts, in the order of the data flow. */
-const assemble = (config: Config, platform: Platform) => {
-  const { now } = platform
+const assemble = (config: Config, platform: Platform, bridge: PageBridge) => {
   const { authUrls, root } = config
-  const trace = config.trace
-  const bridge = createPageBridge(platform)
+  const { now } = platform
+  const { trace } = config
+  const note: Note | undefined = trace && ((step, more) => trace({ at: now(), step, ...more }))
   const store = createStore(config, platform)
-  const session = createSession(store, platform, bridge.tellAll, trace)
+  const session = createSession(store, platform, bridge.tellAll, note)
   const server = createAuthorizationServer(config, store, platform)
   const transactions = createTransactions(store, now, server.randomValue)
   const silentLogin = createSilentLogin(
@@ -61,9 +62,9 @@ const assemble = (config: Config, platform: Platform) => {
     session,
     bridge.call,
     platform,
-    trace,
+    note,
   )
-  const refresh = createRefresh(server, session, platform, trace)
+  const refresh = createRefresh(server, session, platform, note)
   const accessToken = createAccessToken(
     { leeway: config.leeway, lockName: `${store.name} renew` },
     session,
@@ -71,8 +72,8 @@ const assemble = (config: Config, platform: Platform) => {
     silentLogin,
     platform,
   )
-  const apiRequest = createApiRequest(accessToken, platform, trace)
-  const login = createLogin(config, server, transactions, session, platform, trace)
+  const apiRequest = createApiRequest(accessToken, platform, note)
+  const login = createLogin(config, server, transactions, session, platform, note)
   const logout = createLogout(config, server, transactions, session)
   const intercept = createIntercept(config, (url) => {
     const record = session.peek()
@@ -90,7 +91,7 @@ const assemble = (config: Config, platform: Platform) => {
       const outcome = await silentLogin({
         purpose: 'check',
         page,
-        ...(before?.status === 'active' && { record: before }),
+        record: before?.status === 'active' ? before : undefined,
       })
       if (outcome.kind === 'signed-in') return session.report(outcome.record)
       if (outcome.kind === 'superseded') return session.report(await session.readAgain())
@@ -101,7 +102,7 @@ const assemble = (config: Config, platform: Platform) => {
   const callsFor = (pageId: string, keepAlive: (work: Promise<unknown>) => void): WorkerCalls => ({
     hello: async () => {
       const landing = await transactions.takeForPage(pageId).catch(() => undefined)
-      return { protocol: PROTOCOL, probeUrl: authUrls.done, ...(landing && { landing }) }
+      return { protocol: PROTOCOL, probeUrl: authUrls.done, landing }
     },
     claim: () => platform.pages.claim(),
     session: async () => session.report(await session.readAgain()),
@@ -139,23 +140,7 @@ const assemble = (config: Config, platform: Platform) => {
     }
   }
 
-  return { bridge, intercept, apiRequest, callsFor, visit }
-}
-
-/** What runs instead where the options are wrong: nothing gets a token, pages learn why. */
-const refuse = (error: TokenError, platform: Platform) => {
-  const fail = () => Promise.reject(error)
-  const calls: WorkerCalls = {
-    hello: fail,
-    claim: () => platform.pages.claim(),
-    session: fail,
-    login: fail,
-    checkSession: fail,
-    renew: fail,
-    logout: fail,
-    logoutOutcome: fail,
-  }
-  return { bridge: createPageBridge(platform), callsFor: () => calls }
+  return { intercept, apiRequest, callsFor, visit }
 }
 
 /**
@@ -172,17 +157,20 @@ export const createTokenWorker = (
   options: TokenWorkerOptions,
   platform: Platform = browserPlatform,
 ): TokenWorker => {
+  const bridge = createPageBridge(platform)
   let wrong: TokenError | undefined
   let parts: ReturnType<typeof assemble> | undefined
   try {
-    parts = assemble(parseOptions(options, platform.scope()), platform)
+    parts = assemble(parseOptions(options, platform.scope()), platform, bridge)
   } catch (cause) {
     wrong = isTokenError(cause)
       ? cause
-      : new TokenError('invalid_configuration', 'createTokenWorker failed.', { cause })
+      : new TokenError('invalid_configuration', 'createTokenWorker failed.', cause)
     console.error(wrong)
   }
-  const { bridge, callsFor } = parts ?? refuse(wrong as TokenError, platform)
+
+  /** Where the options are wrong, every call of a page gets to know why. */
+  const refuse = () => new Proxy({} as WorkerCalls, { get: () => () => Promise.reject(wrong) })
 
   const answer = (what: Interception, event: FetchEvent, context: RequestContext) => {
     if (!parts) return Response.error()
@@ -216,7 +204,7 @@ export const createTokenWorker = (
   }
 
   const handle = (event: FetchEvent | ExtendableMessageEvent): boolean =>
-    'request' in event ? handleFetch(event) : bridge.answer(event, callsFor)
+    'request' in event ? handleFetch(event) : bridge.answer(event, parts?.callsFor ?? refuse)
 
   return {
     handle,

@@ -34,3 +34,6 @@ export interface TraceStep {
 
 /** Receives the steps; it must return at once and not throw. */
 export type Trace = (step: TraceStep) => void
+
+/** What the parts of the worker call, if there is somebody to tell. */
+export type Note = (step: TraceStep['step'], more?: Partial<TraceStep>) => void

@@ -40,10 +40,7 @@ export const safeReturnTo = (
  * transaction by that `state`, once, when it comes back.
  */
 export const createTransactions = (
-  store: Pick<
-    Store,
-    'addTransaction' | 'takeTransaction' | 'readTransaction' | 'putOutcome' | 'dropOutcome'
-  >,
+  store: Pick<Store, 'addTransaction' | 'takeTransaction' | 'readTransaction' | 'putOutcome'>,
   now: () => number,
   randomValue: () => string,
 ) => ({
@@ -62,15 +59,13 @@ export const createTransactions = (
   ): Promise<{ state: string; transaction: Transaction } | undefined> => {
     if (!ticket) return
     const report = await keyOf(ticket)
-    const found = await store.takeTransaction(report)
+    const found = await store.takeTransaction(report, () => null)
     if (!found || found.kind === 'outcome' || !kinds.includes(found.kind)) return
-    const age = now() - found.createdAt
-    if (age < 0 || age > ticketLife) return
+    if (now() - found.createdAt > ticketLife) return
     const state = randomValue()
-    const { idToken: _, ...kept } = found
-    const transaction = { ...kept, report, ...(sent && { sent }) }
-    await store.addTransaction(await keyOf(state), transaction)
-    return { state, transaction: { ...found, report } }
+    const transaction: Transaction = { ...found, report, sent }
+    await store.addTransaction(await keyOf(state), { ...transaction, idToken: undefined })
+    return { state, transaction }
   },
 
   /**
@@ -79,11 +74,9 @@ export const createTransactions = (
    */
   arrive: async (state: string | undefined): Promise<Transaction | Outcome | undefined> => {
     if (!state) return
-    const key = await keyOf(state)
-    const createdAt = now()
-    return await store.takeTransaction(key, ({ returnTo }) => ({
+    return await store.takeTransaction(await keyOf(state), ({ returnTo }) => ({
       kind: 'outcome',
-      createdAt,
+      createdAt: now(),
       returnTo,
       result: 'exchanging',
     }))
@@ -117,7 +110,7 @@ export const createTransactions = (
     const key = `page ${pageId}`
     const found = await store.readTransaction(key)
     if (found?.kind !== 'outcome' || typeof found.result !== 'object') return
-    await store.dropOutcome(key)
+    await store.putOutcome(key, null)
     return found.result.error
   },
 })

@@ -56,8 +56,23 @@ export type TokenErrorCode =
 export interface TokenErrorData {
   code: TokenErrorCode
   message: string
-  transient: boolean
 }
+
+/** Codes of failures that pass: trying again later can help, and nothing has been lost. */
+const transientCodes: readonly string[] = [
+  'invalid_token_response',
+  'login_interrupted',
+  'metadata_unreachable',
+  'no_page',
+  'offline',
+  'server_error',
+  'silent_login_blocked',
+  'storage_failed',
+  'temporarily_unavailable',
+  'timeout',
+  'token_endpoint_unreachable',
+  'worker_timeout',
+] satisfies TokenErrorCode[]
 
 /**
  * The one error class of tokenward. Branch on `code`, never on `message`; `message` says what
@@ -69,14 +84,10 @@ export class TokenError extends Error {
   /** True where trying again later can help and nothing has been lost (no network, timeouts). */
   readonly transient: boolean
 
-  constructor(
-    code: TokenErrorCode,
-    message: string,
-    options: { transient?: boolean; cause?: unknown } = {},
-  ) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined)
+  constructor(code: TokenErrorCode, message: string, cause?: unknown) {
+    super(message, { cause })
     this.code = code
-    this.transient = options.transient ?? false
+    this.transient = transientCodes.includes(code)
   }
 }
 
@@ -90,11 +101,10 @@ export const isTokenError = (value: unknown): value is TokenError =>
 /** How a call over the bridge ends: errors are data, because a thrown error loses its `code`. */
 export type Answer<T> = { ok: true; value: T } | { ok: false; error: TokenErrorData }
 
-export const toErrorData = ({ code, message, transient }: TokenError): TokenErrorData => ({
+export const toErrorData = ({ code, message }: TokenErrorData): TokenErrorData => ({
   code,
   message,
-  transient,
 })
 
-export const fromErrorData = ({ code, message, transient }: TokenErrorData): TokenError =>
-  new TokenError(code, message, { transient })
+export const fromErrorData = ({ code, message }: TokenErrorData): TokenError =>
+  new TokenError(code, message)

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
-import { startApi, createApiHandler } from '../../demo/api.mjs'
+import { createApiHandler, startApi } from '../../demo/api.mjs'
 import { startAuthorizationServer } from '../../demo/authorization-server.mjs'
 import { startSite } from '../../demo/site.mjs'
 import type { Session, SessionEvent, TokenManager } from '../../src/index.js'
@@ -148,9 +148,12 @@ export const signIn = async (page: Page, params?: Record<string, string>): Promi
     waitUntil: 'load',
   })
   // The page is left, so the promise never settles; waiting for the navigation is enough.
-  await page.evaluate((input) => {
-    window.auth.login(input).catch(() => {})
-  }, params ? { params } : {})
+  await page.evaluate(
+    (input) => {
+      window.auth.login(input).catch(() => {})
+    },
+    params ? { params } : {},
+  )
   await page.waitForEvent('framenavigated')
   await back
   await page.waitForFunction(() => window.auth !== undefined)
@@ -178,7 +181,10 @@ export const fetchIn = (
       try {
         const response = await fetch(url, init)
         const text = await response.text()
-        return { status: response.status, body: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text }
+        return {
+          status: response.status,
+          body: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text,
+        }
       } catch (error) {
         return { error: (error as Error).name }
       }
