@@ -44,6 +44,7 @@ const copyOf = (request: Request): Request | undefined => {
 /** Sends API requests with a token, and once more when a token has expired too early. */
 export const createApiRequest = (
   accessToken: Pick<AccessToken, 'peek' | 'get' | 'renew'>,
+  isProtocolEndpoint: (url: URL) => boolean,
   { fetch, now, wait, pages }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>,
   note?: Note,
 ) => {
@@ -110,6 +111,8 @@ export const createApiRequest = (
     if (!result) {
       step?.('waiting')
       result = await bounded(accessToken.get(context.keepAlive, !request.keepalive))
+      // Only now does a worker that has just been started know where these are.
+      if (isProtocolEndpoint(new URL(request.url))) return answer(await fetch(request))
     }
     if (result?.kind === 'token') return await sendWithToken(result.accessToken, result.session)
     if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {

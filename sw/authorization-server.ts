@@ -156,7 +156,17 @@ export const createAuthorizationServer = (
   const wantsIdToken = config.scope.split(' ').includes('openid')
   const resource: Record<string, string> = config.resource ? { resource: config.resource } : {}
 
-  let known = config.metadata
+  let known: AuthorizationServerMetadata | undefined
+  let endpoints: string[] = []
+
+  const remember = (metadata: AuthorizationServerMetadata) => {
+    known = metadata
+    endpoints = Object.entries(metadata).flatMap(([name, value]) =>
+      /(?<!userinfo)_endpoint$|^jwks_uri$/.test(name) ? String(value).split('?')[0] : [],
+    ) as string[]
+    return metadata
+  }
+  if (config.metadata) remember(config.metadata)
 
   const unreachable = (code: TokenErrorCode, url: string, cause: unknown): TokenError =>
     online()
@@ -237,18 +247,15 @@ export const createAuthorizationServer = (
     if (known) return known
     const stored = await store.readMetadata().catch(() => undefined)
     const age = now() - (stored?.fetchedAt ?? 0)
-    if (stored && age >= 0 && age < metadataLife) {
-      known = stored.metadata
-      return known
-    }
+    if (stored && age >= 0 && age < metadataLife) return remember(stored.metadata)
     try {
-      known = await discover()
+      const discovered = remember(await discover())
+      await store.writeMetadata(discovered).catch(() => {})
+      return discovered
     } catch (error) {
       if (stored && error instanceof TokenError && error.transient) return stored.metadata
       throw error
     }
-    await store.writeMetadata(known).catch(() => {})
-    return known
   }
 
   const client = (skew = 0): oauth.Client => ({ client_id: clientId, [oauth.clockSkew]: skew })
@@ -317,10 +324,7 @@ export const createAuthorizationServer = (
 
   return {
     /** The endpoints that never get a token, as far as the metadata is known by now. */
-    protocolEndpoints: (): string[] =>
-      Object.entries(known ?? {}).flatMap(([name, value]) =>
-        /(?<!userinfo)_endpoint$|^jwks_uri$/.test(name) ? String(value) : [],
-      ),
+    protocolEndpoints: (): readonly string[] => endpoints,
 
     /** A random value of 256 bits, for `state`, tickets and the like. */
     randomValue: (): string => oauth.generateRandomState(),

@@ -52,7 +52,7 @@ export const createLogin = (
   >,
   transactions: Transactions,
   session: WorkerSession,
-  { now }: Pick<Platform, 'now'>,
+  { now, online }: Pick<Platform, 'now' | 'online'>,
   note?: Note,
 ) => {
   const { root, authUrls } = config
@@ -157,6 +157,7 @@ export const createLogin = (
     }): Promise<{ url: string }> => {
       const returnTo = safeReturnTo(input.returnTo, root, Object.values(authUrls))
       const params = checkParams(input.params)
+      if (!online()) throw new TokenError('offline', 'Signing in needs the network.')
       const ticket = await transactions.begin({ kind: 'login', returnTo, params })
       return { url: `${authUrls.login}?ticket=${ticket}` }
     },

@@ -95,6 +95,7 @@ export const createSession = (
   }
 
   const tellEnded = (reason: SignedOutReason) => {
+    renewing = false
     note?.('signed-out', { code: reason })
     return tellPages({ type: 'signed-out', reason })
   }
@@ -125,12 +126,15 @@ export const createSession = (
 
     /** Tells pages of a renewal that has begun or ended; the record itself has not changed. */
     setRenewing: async (value: boolean, record: SessionRecord | undefined) => {
+      if (renewing === value || record?.status !== 'active') return
       renewing = value
-      if (record?.status === 'active') await tellPages({ type: 'state', session: view(record) })
+      await tellPages({ type: 'state', session: view(record) })
     },
 
-    tell: (type: 'signed-in' | 'renewed', record: ActiveRecord) =>
-      tellPages({ type, session: view(record) }),
+    tell: (type: 'signed-in' | 'renewed', record: ActiveRecord) => {
+      renewing = false
+      return tellPages({ type, session: view(record) })
+    },
 
     tellProblem: (error: TokenError) => tellPages({ type: 'problem', error: toErrorData(error) }),
 
@@ -141,6 +145,7 @@ export const createSession = (
         told = current.loginRequired === true
         return told ? undefined : { ...current, loginRequired: true }
       })
+      renewing = false
       if (!record || told) return
       await tellPages({ type: 'login-required', error: toErrorData(error), session: view(record) })
     },

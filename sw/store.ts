@@ -37,7 +37,7 @@ export interface ActiveRecord {
   /** Pages have been told that a sign-in is needed; they are told once. */
   loginRequired?: true
   /** Endpoints of the server that never get a token as if they were an API. */
-  protocolEndpoints: string[]
+  protocolEndpoints: readonly string[]
 }
 
 /** Nobody is signed in (any more). */

@@ -72,16 +72,16 @@ const assemble = (config: Config, platform: Platform, bridge: PageBridge) => {
     silentLogin,
     platform,
   )
-  const apiRequest = createApiRequest(accessToken, platform, note)
+  const isProtocolEndpoint = ({ origin, pathname }: URL): boolean => {
+    const record = session.peek()
+    // A worker that has just been started knows no metadata yet, but the record does.
+    const stored = record?.status === 'active' ? record.protocolEndpoints : []
+    return [...server.protocolEndpoints(), ...stored].includes(origin + pathname)
+  }
+  const intercept = createIntercept(config, isProtocolEndpoint)
+  const apiRequest = createApiRequest(accessToken, isProtocolEndpoint, platform, note)
   const login = createLogin(config, server, transactions, session, platform, note)
   const logout = createLogout(config, server, transactions, session)
-  const intercept = createIntercept(config, (url) => {
-    const record = session.peek()
-    const endpoints = record?.status === 'active' ? record.protocolEndpoints : []
-    const known = [...endpoints, ...server.protocolEndpoints()]
-    return known.some((endpoint) => endpoint.split('?')[0] === url.origin + url.pathname)
-  })
-
   let checking: Promise<SessionReport> | undefined
 
   /** Asks the authorization server by a hidden frame whether it knows the user. */
