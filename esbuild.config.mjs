@@ -11,9 +11,10 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as esbuild from 'esbuild'
+import { minify } from 'terser'
 
 const root = dirname(fileURLToPath(import.meta.url))
 const path = (...parts) => join(root, ...parts)
@@ -54,6 +55,25 @@ const modules = {
 
 /** For browsers as it is: everything in one file. */
 const standalone = { ...common, minify: true, sourcemap: true }
+
+/** Minifies once more: terser finds about 5 % that esbuild leaves. */
+export const squeeze = (code, options = {}) =>
+  minify(code, {
+    ecma: 2020,
+    compress: { passes: 3, pure_getters: true, unsafe_arrows: true, unsafe_methods: true },
+    format: { comments: /^!/ },
+    ...options,
+  })
+
+const squeezeFile = async ({ outfile, format }) => {
+  const map = `${outfile}.map`
+  const { code, map: squeezed } = await squeeze(readFileSync(path(outfile), 'utf8'), {
+    module: format === 'esm',
+    sourceMap: { content: readFileSync(path(map), 'utf8'), url: basename(map) },
+  })
+  writeFileSync(path(outfile), code)
+  writeFileSync(path(map), squeezed)
+}
 
 const bundles = [
   {
@@ -126,6 +146,7 @@ const makeBundles = async () => {
     if (file !== 'types') rmSync(path('dist', file))
   }
   await Promise.all(bundles.map((options) => esbuild.build(options)))
+  await Promise.all(bundles.filter(({ minify }) => minify).map(squeezeFile))
   const licenses = Object.keys(dependencies).map((dependency) => {
     const folder = path('node_modules', dependency)
     const file = readdirSync(folder).find((entry) => entry.startsWith('LICENSE')) ?? 'LICENSE'

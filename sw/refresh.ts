@@ -15,28 +15,13 @@ export type RefreshOutcome =
   /** Nothing is lost; try again later. */
   | { kind: 'failed'; error: TokenError }
 
-/** ms */
-const firstPause = 1_000
-const longestPause = 60_000
-const longestRetryAfter = 300_000
-
 /** The refresh grant, so that a stop of the worker at any point loses nothing it need not lose. */
 export const createRefresh = (
   server: Pick<AuthorizationServer, 'refresh' | 'revoke' | 'readIdToken'>,
-  session: Pick<WorkerSession, 'changeOwn' | 'end' | 'tellProblem' | 'readAgain'>,
-  { now, random, online }: Pick<Platform, 'now' | 'random' | 'online'>,
+  session: Pick<WorkerSession, 'changeOwn' | 'end' | 'pause' | 'tellProblem' | 'readAgain'>,
+  { now }: Pick<Platform, 'now'>,
   note?: Note,
 ) => {
-  /** Full jitter, so that clients which failed together do not come back together. */
-  const backOff = (record: ActiveRecord, retryAfter = 0): ActiveRecord => {
-    // Offline, each try fails at once and bothers nobody; back online, it should not be late.
-    if (!online()) return record
-    const failures = (record.retry?.failures ?? 0) + 1
-    const pause = random() * Math.min(longestPause, firstPause * 2 ** failures)
-    const asked = Math.min(retryAfter, longestRetryAfter)
-    return { ...record, retry: { failures, notBefore: now() + Math.max(pause, asked) } }
-  }
-
   /** The ID token that came along: new claims, or the end of a session that is another user's. */
   const readClaims = async (record: ActiveRecord, idToken: string) => {
     const seen = await server.readIdToken(idToken, record)
@@ -103,9 +88,9 @@ export const createRefresh = (
         case 'not-now':
           return known
         case 'unavailable':
-          return backOff(known, answer.retryAfter)
+          return session.pause(known, answer.retryAfter)
         default:
-          return backOff(known)
+          return session.pause(known)
       }
     })
     switch (answer.kind) {

@@ -11,6 +11,11 @@ const trustMemoryFor = 1_000
 /** A clock that was set back by more than this, in ms, makes the times of a token worthless. */
 const tolerableSetback = 60_000
 
+/** Pauses after failed renewals, in ms. */
+const firstPause = 1_000
+const longestPause = 60_000
+const longestRetryAfter = 300_000
+
 /** Is there an access token, and has it time left as far as the clock can tell? */
 export const hasLiveToken = (record: ActiveRecord, now: number): boolean =>
   record.accessToken !== undefined &&
@@ -38,7 +43,7 @@ export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRe
  */
 export const createSession = (
   store: Pick<Store, 'name' | 'read' | 'update'>,
-  { now, channel }: Pick<Platform, 'now' | 'channel'>,
+  { now, random, online, channel }: Pick<Platform, 'now' | 'random' | 'online' | 'channel'>,
   tellPages: (event: WireEvent) => Promise<void>,
   note?: Note,
 ) => {
@@ -94,6 +99,19 @@ export const createSession = (
     return after?.status === 'active' && after.session === session ? after : undefined
   }
 
+  /**
+   * The record with a pause before the next renewal: twice as long each time, and with full jitter,
+   * so that clients which failed together do not come back together.
+   */
+  const pause = (record: ActiveRecord, retryAfter = 0): ActiveRecord => {
+    // Offline, each try fails at once and bothers nobody; back online, it should not be late.
+    if (!online()) return record
+    const failures = (record.retry?.failures ?? 0) + 1
+    const ms = random() * Math.min(longestPause, firstPause * 2 ** failures)
+    const notBefore = now() + Math.max(ms, Math.min(retryAfter, longestRetryAfter))
+    return { ...record, retry: { failures, notBefore } }
+  }
+
   const tellEnded = (reason: SignedOutReason) => {
     renewing = false
     note?.('signed-out', { code: reason })
@@ -105,6 +123,7 @@ export const createSession = (
     readAgain,
     change,
     changeOwn,
+    pause,
     tellEnded,
 
     read: async (): Promise<SessionRecord | undefined> => peek() ?? (await readAgain()),
@@ -138,12 +157,12 @@ export const createSession = (
 
     tellProblem: (error: TokenError) => tellPages({ type: 'problem', error: toErrorData(error) }),
 
-    /** Asks for a sign-in, once until the next token. */
+    /** Pauses, and asks for a sign-in: once until the next token. */
     requireLogin: async (session: string, error: TokenError) => {
       let told = false
       const record = await changeOwn(session, (current) => {
         told = current.loginRequired === true
-        return told ? undefined : { ...current, loginRequired: true }
+        return pause({ ...current, loginRequired: true })
       })
       renewing = false
       if (!record || told) return
