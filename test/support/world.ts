@@ -1,5 +1,7 @@
 // A whole world for one browser test file: authorization server, API, web site and browser.
 import { readFile } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { createApiHandler, startApi } from '../../demo/api.mjs'
@@ -25,6 +27,10 @@ export interface WorldOptions {
   server?: Partial<Parameters<typeof startAuthorizationServer>[0]>
   /** `false`: the sign-in pages are shown. Default: everybody is alice at once. */
   autoSignIn?: 'alice' | 'bob' | 'carol' | false
+  /** More arguments for the browser. */
+  browserArgs?: string[]
+  /** Back and Forward restore pages as they were, as they do for users; Playwright forbids it. */
+  bfcache?: boolean
 }
 
 declare global {
@@ -41,7 +47,16 @@ export const startWorld = async (options: WorldOptions = {}) => {
   const sameOriginApi = createApiHandler({
     verify: (token: string) => world.as?.verifyAccessToken(token),
   })
-  const site = await startSite({ roots: [], mounts: { '/api/': sameOriginApi.handle } })
+  /** Errors and rejections in pages and workers that nobody has handled. */
+  const unhandled: string[] = []
+  const noteUnhandled = async (request: IncomingMessage, response: ServerResponse) => {
+    unhandled.push(await text(request))
+    response.writeHead(204).end()
+  }
+  const site = await startSite({
+    roots: [],
+    mounts: { '/api/': sameOriginApi.handle, '/unhandled/': noteUnhandled },
+  })
   const clientId = 'test-app'
   const client = {
     clientId,
@@ -57,9 +72,17 @@ export const startWorld = async (options: WorldOptions = {}) => {
   world = { as }
   const api = await startApi({ origins: [site.origin], verify: as.verifyAccessToken })
 
-  const workerSource = (workerOptions = '') => `
+  const workerSource = (workerOptions = '', beforeWorker = '') => `
+    for (const type of ['error', 'unhandledrejection']) {
+      self.addEventListener(type, ({ message, reason }) => {
+        // An installation fails by a rejection; there is no other way.
+        if (reason?.code === 'invalid_configuration') return
+        fetch('/unhandled/', { method: 'POST', body: String(message ?? reason?.stack ?? reason) })
+      })
+    }
     importScripts('/tokenward-worker.js')
     ${options.beforeWorker ?? ''}
+    ${beforeWorker}
     const worker = tokenward.createTokenWorker({
       issuer: '${as.issuer}',
       clientId: '${clientId}',
@@ -71,16 +94,18 @@ export const startWorld = async (options: WorldOptions = {}) => {
     })
     worker.listen({ claim: true })
     ${options.afterWorker ?? ''}`
-  const pageSource = `<!doctype html><meta charset="utf-8"><title>test app</title>
+  /** The source of a page of the app; `call` makes its token manager. */
+  const pageFor = (call: string) => `<!doctype html><meta charset="utf-8"><title>test app</title>
     <link rel="icon" href="data:,">
     <h1>test app</h1>
     <script type="module">
       import * as tokenward from '/tokenward.js'
       window.tokenward = tokenward
       window.events = []
-      window.auth = ${options.managerCall ?? `tokenward.createTokenManager('${base}sw.js')`}
+      window.auth = ${call}
       auth.onChange((event) => events.push(event))
     </script>`
+  const pageSource = pageFor(options.managerCall ?? `tokenward.createTokenManager('${base}sw.js')`)
   const library = (path: string) => readFile(fromRoot(path), 'utf8')
   site.addFile('/tokenward-worker.js', { body: await library('dist/worker.classic.js') })
   site.addFile('/tokenward.js', { body: await library('dist/page.standalone.js') })
@@ -88,7 +113,12 @@ export const startWorld = async (options: WorldOptions = {}) => {
   site.addFile(base, { body: pageSource, type: 'text/html' })
   site.addFile(`${base}other`, { body: pageSource, type: 'text/html' })
 
-  const browser: Browser = await chromium.launch(await launchOptions())
+  const launch = await launchOptions()
+  const browser: Browser = await chromium.launch({
+    ...launch,
+    args: [...launch.args, ...(options.browserArgs ?? [])],
+    ...(options.bfcache && { ignoreDefaultArgs: ['--disable-back-forward-cache'] }),
+  })
   const contexts = new Set<BrowserContext>()
 
   return {
@@ -101,16 +131,26 @@ export const startWorld = async (options: WorldOptions = {}) => {
     /** URL of the app. */
     url: site.origin + base,
     workerSource,
+    pageFor,
     pageSource,
+
+    /** Profiles opened from now on, in this test, get a worker with these options too. */
+    useWorker: (workerOptions: string, beforeWorker = '') =>
+      site.addFile(`${base}sw.js`, { body: workerSource(workerOptions, beforeWorker) }),
 
     /** A new browser profile: no cookies, no storage, no worker. */
     newProfile: async (contextOptions = {}) => {
       const context = await browser.newContext(contextOptions)
       contexts.add(context)
+      context.on('weberror', (error) => {
+        const { stack = '' } = error.error()
+        // What a test writes into a frame by hand answers for itself.
+        if (!stack.includes('about:srcdoc')) unhandled.push(stack)
+      })
       return context
     },
 
-    /** Back to the state of the start, for the next test. */
+    /** Back to the state of the start, for the next test; fails if an error went unhandled. */
     reset: async () => {
       for (const context of contexts) await context.close()
       contexts.clear()
@@ -123,6 +163,8 @@ export const startWorld = async (options: WorldOptions = {}) => {
       sameOriginApi.clearRequests()
       site.setHeaders(() => undefined)
       site.addFile(`${base}sw.js`, { body: workerSource() })
+      const errors = unhandled.splice(0)
+      if (errors.length > 0) throw new Error(`Not handled: ${errors.join('\n')}`)
     },
 
     close: async () => {
@@ -142,26 +184,72 @@ export const openApp = async (context: BrowserContext, url: string): Promise<Pag
   return page
 }
 
+/** What makes a page go to the authorization server: the promise settles only if it comes back. */
+export const startLogin = (page: Page, input: Parameters<TokenManager['login']>[0] = {}) =>
+  page.evaluate((input) => {
+    window.auth.login(input).catch(() => {})
+  }, input)
+
+/**
+ * Does something that leaves the page, and waits until a page at `url` is loaded. Looks at nothing
+ * meanwhile: a script that Playwright runs in the page that was left costs it its place in the
+ * back/forward cache.
+ */
+export const arriveAt = async (
+  page: Page,
+  url: string,
+  leave: () => Promise<unknown>,
+): Promise<void> => {
+  const arrived = page.waitForEvent('load', () => page.url().startsWith(url))
+  await leave()
+  await arrived
+}
+
+/** Does something that leaves the page, and waits until a page of the app is loaded and ready. */
+export const landIn = async (
+  page: Page,
+  url: string,
+  leave: () => Promise<unknown>,
+): Promise<void> => {
+  await arriveAt(page, new URL(url).origin, leave)
+  await page.evaluate(() => window.auth.ready)
+}
+
 /** Signs in from the page, and waits until the app is back. */
 export const signIn = async (page: Page, params?: Record<string, string>): Promise<Session> => {
-  const back = page.waitForURL((url) => !url.pathname.includes('/tokenward/'), {
-    waitUntil: 'load',
-  })
-  // The page is left, so the promise never settles; waiting for the navigation is enough.
-  await page.evaluate(
-    (input) => {
-      window.auth.login(input).catch(() => {})
-    },
-    params ? { params } : {},
-  )
-  await page.waitForEvent('framenavigated')
-  await back
-  await page.waitForFunction(() => window.auth !== undefined)
-  await page.evaluate(() => window.auth.ready)
-  const session = await page.evaluate(() => window.auth.session())
+  await landIn(page, page.url(), () => startLogin(page, params ? { params } : {}))
+  const session = await sessionIn(page)
   if (!session) throw new Error('not signed in')
   return session
 }
+
+/** The session, as the page is told. */
+export const sessionIn = (page: Page): Promise<Session | undefined> =>
+  page.evaluate(() => window.auth.session())
+
+/** What the page's listener has heard: each event's type, and its reason or error code. */
+export const eventsIn = (page: Page): Promise<string[]> =>
+  page.evaluate(() =>
+    window.events.map((event) =>
+      [event.type, 'reason' in event ? event.reason : '', 'error' in event ? event.error.code : '']
+        .filter(Boolean)
+        .join(' '),
+    ),
+  )
+
+/** Waits until the page has heard of something, as `eventsIn` puts it. */
+export const heard = (page: Page, event: string): Promise<unknown> =>
+  page.waitForFunction(
+    ([type, detail]) =>
+      window.events.some(
+        (event) =>
+          event.type === type &&
+          (!detail ||
+            ('reason' in event && event.reason === detail) ||
+            ('error' in event && event.error.code === detail)),
+      ),
+    event.split(' '),
+  )
 
 /** A page with a signed-in user. */
 export const openSignedIn = async (world: World, context?: BrowserContext): Promise<Page> => {
@@ -192,6 +280,29 @@ export const fetchIn = (
     [url, init] as const,
   )
 
+/** For `beforeWorker`: a worker whose clock `shiftClock` can move. It is right after a restart. */
+export const movableClock = `
+  const realNow = Date.now
+  let clockOffset = 0
+  Date.now = () => realNow() + clockOffset
+  addEventListener('message', ({ data, ports }) => {
+    if (data?.clockOffset === undefined) return
+    clockOffset = data.clockOffset * 1000
+    ports[0].postMessage('done')
+  })`
+
+/** Sets the worker's clock to so many seconds ahead of the real time. */
+export const shiftClock = (page: Page, seconds: number): Promise<void> =>
+  page.evaluate(
+    (clockOffset) =>
+      new Promise((resolve) => {
+        const { port1, port2 } = new MessageChannel()
+        port1.onmessage = () => resolve()
+        navigator.serviceWorker.controller?.postMessage({ clockOffset }, [port2])
+      }),
+    seconds,
+  )
+
 /** Stops every service worker of the browser, as it does itself when it likes. */
 export const stopWorkers = async (page: Page): Promise<void> => {
   const session = await page.context().newCDPSession(page)
@@ -199,3 +310,25 @@ export const stopWorkers = async (page: Page): Promise<void> => {
   await session.send('ServiceWorker.stopAllWorkers')
   await session.detach()
 }
+
+/** What an API was asked, preflights left out. */
+export const requestsTo = (api: Pick<World['api'], 'requests'>, path: string) =>
+  api.requests.filter((request) => request.path === path && request.method !== 'OPTIONS')
+
+/** The refresh grants that the authorization server was asked for. */
+export const refreshesAt = (as: World['as']) =>
+  as.requests.filter(({ grantType }) => grantType === 'refresh_token')
+
+/** The authorization requests that the authorization server was asked for. */
+export const authorizationsAt = (as: World['as']) =>
+  as.requests.filter(({ path }) => path === '/auth')
+
+/** The events of a type that the page's listener has heard; an error as its code. */
+export const eventsOf = (page: Page, type: SessionEvent['type']): Promise<object[]> =>
+  page.evaluate(
+    (type) =>
+      window.events
+        .filter((event) => event.type === type)
+        .map((event) => ('error' in event ? { ...event, error: event.error.code } : event)),
+    type,
+  )

@@ -1,0 +1,432 @@
+import { describe, expect, test, vi } from 'vitest'
+import { TokenError } from '../src/shared/errors.js'
+import type { TokenResult } from '../sw/access-token.js'
+import { createApiRequest } from '../sw/api-request.js'
+import type { ApiRule } from '../sw/options.js'
+import type { TraceStep } from '../sw/trace.js'
+import { createFakeBrowser, fakePage, settle } from './support/fake-platform.js'
+
+const api = 'https://api.example/orders'
+const rule: ApiRule = { origin: 'https://api.example', segments: [], unauthenticated: 'pass' }
+
+const token = (accessToken = 'token-1', session = 'session-1'): TokenResult => ({
+  kind: 'token',
+  accessToken,
+  session,
+})
+const unavailable: TokenResult = {
+  kind: 'unavailable',
+  error: new TokenError('offline', 'There is no network.'),
+}
+const never = () => new Promise<never>(() => {})
+
+interface Sent {
+  request: Request
+  init: RequestInit | undefined
+  authorization: string | null
+  body: string
+}
+
+type Answer = Response | (() => Response | Promise<Response>)
+
+const createWorld = ({
+  peek = token(),
+  get = async () => token(),
+  renew = async () => token('token-2'),
+  answers = [],
+  endpoint,
+}: {
+  peek?: TokenResult | undefined | null
+  get?: (keepAlive: (work: Promise<unknown>) => void, canWait: boolean) => Promise<TokenResult>
+  renew?: (spoiled: string | undefined) => Promise<TokenResult>
+  answers?: Answer[]
+  endpoint?: string
+} = {}) => {
+  const browser = createFakeBrowser()
+  browser.pages.push(fakePage({ id: 'page-1' }))
+  const sent: Sent[] = []
+  const steps: Omit<TraceStep, 'at'>[] = []
+  const kept: Promise<unknown>[] = []
+  const renewed = vi.fn(renew)
+  const platform = browser.platform(async (input, init) => {
+    const request = input as Request
+    const authorization = new Headers(init?.headers ?? request.headers).get('authorization')
+    // What the network does to a body: it is used up.
+    sent.push({ request, init, authorization, body: await request.text() })
+    const answer = answers.shift() ?? new Response('ok')
+    return answer instanceof Response ? answer : await answer()
+  })
+  const send = createApiRequest(
+    { peek: () => peek ?? undefined, get: vi.fn(get), renew: renewed },
+    ({ href }) => href === endpoint,
+    platform,
+    (step, more) => steps.push({ step, ...more }),
+  )
+  const context = {
+    clientId: 'page-1',
+    keepAlive: (work: Promise<unknown>) => void kept.push(work),
+  }
+  return {
+    browser,
+    sent,
+    steps,
+    kept,
+    renewed,
+    fetch: (init: RequestInit = {}, more: Partial<typeof context> & { rule?: ApiRule } = {}) =>
+      send(new Request(api, init), more.rule ?? rule, { ...context, ...more }),
+    fetchRequest: (request: Request) => send(request, rule, context),
+  }
+}
+
+const unauthorized = (challenge?: string) =>
+  new Response('no', {
+    status: 401,
+    headers: challenge === undefined ? {} : { 'www-authenticate': challenge },
+  })
+
+describe('a request with a token', () => {
+  test('is the request of the page, with one header more (IN-08)', async () => {
+    const { sent, fetchRequest } = createWorld()
+    const request = new Request(api, {
+      method: 'PUT',
+      headers: { 'x-own': '1', accept: 'text/plain' },
+      body: 'the body',
+      referrer: 'about:client',
+      referrerPolicy: 'no-referrer',
+    })
+    await fetchRequest(request)
+    expect(sent).toHaveLength(1)
+    const [{ request: used, init, body }] = sent as [Sent]
+    // The very request, so that everything else about it is the browser's own business.
+    expect(used).toBe(request)
+    expect(Object.keys(init ?? {}).sort()).toEqual(['headers', 'referrer', 'referrerPolicy'])
+    expect(init).toMatchObject({ referrer: 'about:client', referrerPolicy: 'no-referrer' })
+    expect(Object.fromEntries(new Headers(init?.headers))).toEqual({
+      accept: 'text/plain',
+      authorization: 'Bearer token-1',
+      'content-type': 'text/plain;charset=UTF-8',
+      'x-own': '1',
+    })
+    expect(body).toBe('the body')
+  })
+
+  test('does not change the request of the page (IN-17)', async () => {
+    const { fetchRequest } = createWorld()
+    const request = new Request(api)
+    await fetchRequest(request)
+    expect(request.headers.has('authorization')).toBe(false)
+  })
+
+  test('hands the answer back unread (IN-15)', async () => {
+    for (const answer of [
+      new Response('x', { status: 206, headers: { 'content-range': 'bytes 0-0/1' } }),
+      new Response(null, { status: 204 }),
+      new Response(new ReadableStream(), { headers: { 'content-type': 'text/event-stream' } }),
+      Response.error(),
+    ]) {
+      const { fetch } = createWorld({ answers: [answer] })
+      expect(await fetch()).toBe(answer)
+      expect(answer.bodyUsed).toBe(false)
+    }
+  })
+
+  test('needs nothing but the network on the hot path', async () => {
+    const get = vi.fn()
+    const { fetch, browser, kept } = createWorld({ get })
+    await fetch()
+    expect(get).not.toHaveBeenCalled()
+    expect(kept).toEqual([])
+    expect(browser.timers()).toBe(0)
+  })
+
+  test('that fails on the way fails for the page, and is not sent again (RF-15)', async () => {
+    const error = new TypeError('Failed to fetch')
+    const { fetch, sent, renewed } = createWorld({ answers: [() => Promise.reject(error)] })
+    await expect(fetch()).rejects.toBe(error)
+    expect(sent).toHaveLength(1)
+    expect(renewed).not.toHaveBeenCalled()
+  })
+
+  test('is told in steps without query, fragment and secrets (PV-01)', async () => {
+    const { fetchRequest, steps } = createWorld()
+    await fetchRequest(new Request(`${api}?code=secret#secret`, { method: 'POST', body: 'secret' }))
+    expect(steps).toEqual([
+      { step: 'request', request: 1, method: 'POST', url: api },
+      { step: 'attached', request: 1 },
+      { step: 'answered', request: 1, status: 200 },
+    ])
+  })
+})
+
+describe('a request without a token', () => {
+  test('is sent without one where nobody is signed in (IN-12)', async () => {
+    const { fetch, sent } = createWorld({ peek: null, get: async () => ({ kind: 'signed-out' }) })
+    expect((await fetch()).status).toBe(200)
+    expect(sent).toMatchObject([{ authorization: null, init: undefined }])
+  })
+
+  test('fails where nobody is signed in and the API wants that (IN-12)', async () => {
+    const { fetch, sent } = createWorld({ peek: null, get: async () => ({ kind: 'signed-out' }) })
+    const response = await fetch({}, { rule: { ...rule, unauthenticated: 'fail' } })
+    expect(response.type).toBe('error')
+    expect(sent).toEqual([])
+  })
+
+  test('fails and is never sent bare, where somebody is signed in (IN-12, OF-03)', async () => {
+    const { fetch, sent, steps } = createWorld({ peek: null, get: async () => unavailable })
+    expect((await fetch()).type).toBe('error')
+    expect(sent).toEqual([])
+    expect(steps.at(-1)).toMatchObject({ step: 'failed', code: 'offline' })
+  })
+
+  test('waits for one, and for 30 s at most (IN-13)', async () => {
+    const { browser, fetch, sent } = createWorld({ peek: null, get: never })
+    let response: Response | undefined
+    void fetch().then((answer) => {
+      response = answer
+    })
+    await browser.pass(29_999)
+    expect(response).toBeUndefined()
+    await browser.pass(1)
+    expect(response?.type).toBe('error')
+    expect(sent).toEqual([])
+    expect(browser.timers()).toBe(0)
+  })
+
+  test('is one of 200 that wait, no more (IN-13)', async () => {
+    let release: (result: TokenResult) => void = () => {}
+    const result = new Promise<TokenResult>((resolve) => {
+      release = resolve
+    })
+    const { fetch, sent, steps } = createWorld({ peek: null, get: () => result })
+    const waiting = Array.from({ length: 200 }, () => fetch())
+    await settle()
+    expect((await fetch()).type).toBe('error')
+    expect(steps.at(-1)).toMatchObject({ step: 'failed', code: 'timeout' })
+    release(token())
+    for (const response of await Promise.all(waiting)) expect(response.status).toBe(200)
+    expect(sent).toHaveLength(200)
+    expect((await fetch()).status).toBe(200)
+  })
+
+  test('does not wait if the page is being left (keepalive)', async () => {
+    const asked: boolean[] = []
+    const get = async (_: unknown, canWait: boolean) => {
+      asked.push(canWait)
+      return token('an old one')
+    }
+    const { fetch, sent } = createWorld({ peek: null, get })
+    await fetch({ keepalive: true })
+    await fetch()
+    expect(asked).toEqual([false, true])
+    expect(sent[0]?.authorization).toBe('Bearer an old one')
+  })
+
+  test('fails where the database does', async () => {
+    const error = new TokenError('storage_failed', 'No database.')
+    const { fetch, sent } = createWorld({ peek: null, get: () => Promise.reject(error) })
+    await expect(fetch()).rejects.toBe(error)
+    expect(sent).toEqual([])
+  })
+
+  test('goes to an endpoint of the server that a new worker did not know yet', async () => {
+    const { fetch, sent } = createWorld({ peek: null, endpoint: api })
+    await fetch()
+    expect(sent).toMatchObject([{ authorization: null }])
+  })
+})
+
+describe('a 401', () => {
+  test('is answered by one renewal and one retry (RF-15)', async () => {
+    const { fetch, sent, renewed, kept, steps } = createWorld({ answers: [unauthorized()] })
+    const response = await fetch()
+    expect(await response.text()).toBe('ok')
+    expect(renewed.mock.calls).toEqual([['token-1']])
+    expect(sent.map(({ authorization }) => authorization)).toEqual([
+      'Bearer token-1',
+      'Bearer token-2',
+    ])
+    expect(kept).toHaveLength(1)
+    expect(steps.map(({ step }) => step)).toEqual([
+      ...['request', 'attached', 'unauthorized', 'retried', 'answered'],
+    ])
+  })
+
+  test('to the retry is handed back as it is (RF-15, ER-04)', async () => {
+    const second = unauthorized('Bearer realm="x"')
+    const { fetch, sent, renewed } = createWorld({ answers: [unauthorized(), second] })
+    expect(await fetch()).toBe(second)
+    expect(sent).toHaveLength(2)
+    expect(renewed).toHaveBeenCalledTimes(1)
+  })
+
+  test.each([
+    [undefined, true],
+    ['Bearer', true],
+    ['Bearer realm="api"', true],
+    ['Bearer error="invalid_token"', true],
+    ['Bearer error="invalid_token", error_description="expired"', true],
+    ['Bearer realm="a", error=invalid_token', true],
+    ['bearer Error="invalid_token"', true],
+    ['Bearer error_description="no error here"', true],
+    ['Basic realm="x"', true],
+    ['Bearer error="insufficient_scope", scope="admin"', false],
+    ['Bearer error=insufficient_scope', false],
+    ['Bearer error="insufficient_user_authentication", acr_values="2"', false],
+    ['Bearer error="invalid_request"', false],
+    ['DPoP error="use_dpop_nonce"', false],
+  ])('with the challenge %j renews: %s (RF-17)', async (challenge, renews) => {
+    const { fetch, sent, renewed } = createWorld({ answers: [unauthorized(challenge)] })
+    const response = await fetch()
+    expect(response.status).toBe(renews ? 200 : 401)
+    expect(renewed).toHaveBeenCalledTimes(renews ? 1 : 0)
+    expect(sent).toHaveLength(renews ? 2 : 1)
+  })
+
+  test.each([400, 402, 403, 404, 407, 419, 429, 500, 503])(
+    'is not a %s (RF-17)',
+    async (status) => {
+      const answer = new Response('', {
+        status,
+        headers: { 'www-authenticate': 'Bearer error="invalid_token"' },
+      })
+      const { fetch, renewed } = createWorld({ answers: [answer] })
+      expect(await fetch()).toBe(answer)
+      expect(renewed).not.toHaveBeenCalled()
+    },
+  )
+
+  test.each<[string, () => Promise<TokenResult>]>([
+    ['no token is to be had', async () => unavailable],
+    ['the session has ended', async () => ({ kind: 'signed-out' })],
+    ['somebody else is signed in (SI-07)', async () => token('token-2', 'session-2')],
+  ])('is handed back where %s', async (_title, renew) => {
+    const answer = unauthorized()
+    const { fetch, sent } = createWorld({ answers: [answer], renew })
+    expect(await fetch()).toBe(answer)
+    expect(sent).toHaveLength(1)
+  })
+
+  test('is handed back after 30 s without a new token (IN-13)', async () => {
+    const answer = unauthorized()
+    const { browser, fetch, kept } = createWorld({ answers: [answer], renew: never })
+    const response = fetch()
+    await browser.pass(30_000)
+    expect(await response).toBe(answer)
+    // The renewal itself goes on.
+    expect(kept).toHaveLength(1)
+  })
+
+  test('of an API that refuses every token causes a renewal every 30 s at most (RF-15)', async () => {
+    let count = 1
+    const { browser, fetch, renewed } = createWorld({
+      peek: token('token-2'),
+      renew: async () => token(count++ === 1 ? 'token-2' : 'token-3'),
+      answers: Array.from({ length: 99 }, () => () => unauthorized()),
+    })
+    for (let round = 0; round < 10; round++) expect((await fetch()).status).toBe(401)
+    expect(renewed).toHaveBeenCalledTimes(1)
+    browser.setClock(29_999)
+    await fetch()
+    expect(renewed).toHaveBeenCalledTimes(1)
+    browser.setClock(1)
+    await fetch()
+    expect(renewed).toHaveBeenCalledTimes(2)
+  })
+
+  test('of such an API does not keep another API from renewing', async () => {
+    const { fetch, renewed } = createWorld({
+      peek: token('token-2'),
+      answers: Array.from({ length: 9 }, () => () => unauthorized()),
+    })
+    await fetch()
+    await fetch({}, { rule: { ...rule, segments: ['other'] } })
+    expect(renewed).toHaveBeenCalledTimes(2)
+  })
+
+  test('of 20 requests at the same time asks for a renewal of the same token', async () => {
+    const { fetch, renewed } = createWorld({
+      answers: Array.from({ length: 20 }, () => () => unauthorized()),
+    })
+    const responses = await Promise.all(Array.from({ length: 20 }, () => fetch()))
+    for (const { status } of responses) expect(status).toBe(200)
+    expect(new Set(renewed.mock.calls.map(([spoiled]) => spoiled))).toEqual(new Set(['token-1']))
+  })
+})
+
+describe('a retry', () => {
+  test.each(['POST', 'PUT', 'PATCH', 'DELETE'])(
+    'of a %s sends the same body again (IN-14)',
+    async (method) => {
+      const { fetch, sent } = createWorld({ answers: [unauthorized()] })
+      await fetch({ method, body: 'the body', headers: { 'x-own': '1' } })
+      expect(sent.map(({ body }) => body)).toEqual(['the body', 'the body'])
+      expect(sent.map(({ request }) => request.method)).toEqual([method, method])
+      expect(sent.map(({ init }) => new Headers(init?.headers).get('x-own'))).toEqual(['1', '1'])
+    },
+  )
+
+  test('of a POST without a body works too', async () => {
+    const { fetch, sent } = createWorld({ answers: [unauthorized()] })
+    expect((await fetch({ method: 'POST' })).status).toBe(200)
+    expect(sent).toHaveLength(2)
+  })
+
+  test('copies nothing of a request that has no body', async () => {
+    const { fetchRequest } = createWorld({ answers: [unauthorized()] })
+    const request = new Request(api)
+    const clone = vi.spyOn(request, 'clone')
+    await fetchRequest(request)
+    expect(clone).not.toHaveBeenCalled()
+  })
+
+  test('is not made of a body that cannot be copied (IN-14)', async () => {
+    const answer = unauthorized()
+    const { fetchRequest, sent, renewed } = createWorld({ answers: [answer] })
+    const request = new Request(api, { method: 'POST', body: 'x' })
+    vi.spyOn(request, 'clone').mockImplementation(() => {
+      throw new TypeError('Body is unusable')
+    })
+    expect(await fetchRequest(request)).toBe(answer)
+    expect(sent).toHaveLength(1)
+    expect(renewed).not.toHaveBeenCalled()
+  })
+
+  test('is not made of a keepalive request: nobody waits for it (IN-14)', async () => {
+    const answer = unauthorized()
+    const { fetch, sent, renewed } = createWorld({ answers: [answer] })
+    expect(await fetch({ keepalive: true })).toBe(answer)
+    expect(sent).toHaveLength(1)
+    expect(renewed).not.toHaveBeenCalled()
+  })
+
+  test('is not made once the page has given up (IN-14)', async () => {
+    const answer = unauthorized()
+    const abort = new AbortController()
+    const renew = async () => {
+      abort.abort()
+      return token('token-2')
+    }
+    const { fetch, sent } = createWorld({ answers: [answer], renew })
+    expect(await fetch({ signal: abort.signal })).toBe(answer)
+    expect(sent).toHaveLength(1)
+  })
+
+  test('is not made once the page is gone (IN-14)', async () => {
+    const world = createWorld({
+      answers: [unauthorized()],
+      renew: async () => {
+        world.browser.pages[0]!.closed = true
+        return token('token-2')
+      },
+    })
+    expect((await world.fetch()).status).toBe(401)
+    expect(world.sent).toHaveLength(1)
+  })
+
+  test('is made for a sender that nobody knows', async () => {
+    const { fetch, sent } = createWorld({ answers: [unauthorized()] })
+    expect((await fetch({}, { clientId: '' })).status).toBe(200)
+    expect(sent).toHaveLength(2)
+  })
+})

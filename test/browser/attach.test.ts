@@ -1,0 +1,673 @@
+import { createHash } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { startApi } from '../../demo/api.mjs'
+import { close, listen, originOf } from '../../demo/site.mjs'
+import {
+  fetchIn,
+  movableClock,
+  openApp,
+  openSignedIn,
+  refreshesAt,
+  requestsTo,
+  shiftClock,
+  startWorld,
+  type World,
+} from '../support/world.js'
+
+let world: World
+/** An API that the worker knows nothing of. */
+let stranger: Awaited<ReturnType<typeof startApi>>
+
+beforeAll(async () => {
+  world = await startWorld({
+    beforeWorker: movableClock,
+    // A listener after ours hears of the requests that ours has left alone.
+    afterWorker: `
+      const leftAlone = []
+      addEventListener('fetch', ({ request }) => leftAlone.push(request.url))
+      addEventListener('message', ({ data, ports }) => {
+        if (data === 'leftAlone') ports[0].postMessage(leftAlone)
+      })`,
+  })
+  stranger = await startApi({
+    origins: [world.site.origin],
+    verify: world.as.verifyAccessToken,
+  })
+})
+afterEach(async () => {
+  stranger.clearRequests()
+  await world.reset()
+})
+afterAll(() => Promise.all([stranger.close(), world.close()]))
+
+/** The URLs that the token worker has declined. */
+const leftAlone = (page: Page): Promise<string[]> =>
+  page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        const { port1, port2 } = new MessageChannel()
+        port1.onmessage = ({ data }) => resolve(data)
+        navigator.serviceWorker.controller?.postMessage('leftAlone', [port2])
+      }),
+  )
+
+/** What a script in a worker sends when it is told `url`; it answers with the status. */
+const workerScript = `onmessage = async ({ data: url, ports: [port] }) => {
+  const { status } = await fetch(url)
+  ;(port ?? globalThis).postMessage(status)
+}`
+
+describe('every way to call an API carries a token', () => {
+  test('fetch (IN-23)', async () => {
+    const page = await openSignedIn(world)
+    const { status, body } = await fetchIn(page, `${world.api.url}/me`)
+    expect({ status, body }).toMatchObject({ status: 200, body: { sub: 'alice' } })
+  })
+
+  test('fetch on the own origin (IN-01)', async () => {
+    const page = await openSignedIn(world)
+    expect(await fetchIn(page, '/api/me')).toMatchObject({ status: 200, body: { sub: 'alice' } })
+    const [request] = requestsTo(world.sameOriginApi, '/me')
+    expect(request?.authorization).toBe('bearer')
+  })
+
+  test('XMLHttpRequest (IN-23)', async () => {
+    const page = await openSignedIn(world)
+    const status = await page.evaluate(
+      (url) =>
+        new Promise((resolve) => {
+          const request = new XMLHttpRequest()
+          request.open('GET', url)
+          request.onloadend = () => resolve(request.status)
+          request.send()
+        }),
+      `${world.api.url}/me`,
+    )
+    expect(status).toBe(200)
+  })
+
+  test('EventSource, event by event while the stream is open (IN-15, IN-23)', async () => {
+    const page = await openSignedIn(world)
+    const numbers = await page.evaluate(
+      (url) =>
+        new Promise((resolve) => {
+          const seen: number[] = []
+          const source = new EventSource(url)
+          Object.assign(window, { source })
+          source.onmessage = ({ data }) => {
+            seen.push(JSON.parse(data).number)
+            if (seen.length === 3) resolve(seen)
+          }
+        }),
+      `${world.api.url}/stream?count=1000000&ms=5`,
+    )
+    expect(numbers).toEqual([1, 2, 3])
+    const [request] = requestsTo(world.api, '/stream')
+    expect(request).toMatchObject({ authorization: 'bearer', status: undefined })
+    // Closing it closes the connection to the API.
+    await page.evaluate(() => (window as unknown as { source: EventSource }).source.close())
+    await world.api.waitForRequest(({ path, status }) => path === '/stream' && status === 200)
+  })
+
+  test('a dedicated worker, from a file and from a blob (IN-23)', async () => {
+    world.site.addFile('/calls.js', { body: workerScript })
+    const page = await openSignedIn(world)
+    const statuses = await page.evaluate(
+      ([url, source]) => {
+        const blob = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }))
+        return Promise.all(
+          ['/calls.js', blob].map(
+            (script) =>
+              new Promise((resolve) => {
+                const worker = new Worker(script)
+                worker.onmessage = ({ data }) => resolve(data)
+                worker.postMessage(url)
+              }),
+          ),
+        )
+      },
+      [`${world.api.url}/me`, workerScript] as const,
+    )
+    expect(statuses).toEqual([200, 200])
+  })
+
+  test('an iframe of the same origin (IN-23)', async () => {
+    const page = await openSignedIn(world)
+    const status = await page.evaluate(async (url) => {
+      const frame = document.createElement('iframe')
+      frame.srcdoc = '<p>same origin</p>'
+      await new Promise((resolve) => {
+        frame.onload = resolve
+        document.body.append(frame)
+      })
+      const inside = frame.contentWindow as typeof globalThis & Window
+      return (await inside.fetch(url)).status
+    }, `${world.api.url}/me`)
+    expect(status).toBe(200)
+  })
+})
+
+describe('the request arrives as the page made it', () => {
+  test('every method, with a body and without (IN-08)', async () => {
+    const page = await openSignedIn(world)
+    const body = JSON.stringify({ item: 'Käse' })
+    const headers = { 'content-type': 'application/json' }
+    for (const method of ['POST', 'PUT', 'PATCH', 'DELETE']) {
+      const answer = await fetchIn(page, `${world.api.url}/orders/1`, { method, body, headers })
+      const size = Buffer.byteLength(body)
+      const echo = { method, path: '/orders/1', size, body: { item: 'Käse' } }
+      expect(answer).toEqual({ status: 200, body: echo })
+    }
+    const head = await fetchIn(page, `${world.api.url}/orders`, { method: 'HEAD' })
+    expect(head).toEqual({ status: 200, body: '' })
+    const deleted = await fetchIn(page, `${world.api.url}/orders/1`, { method: 'DELETE' })
+    expect(deleted).toMatchObject({ status: 200, body: { method: 'DELETE', size: 0 } })
+  })
+
+  test('a megabyte as string, Blob, ArrayBuffer and form, whole (IN-08)', async () => {
+    const page = await openSignedIn(world)
+    const text = '0123456789abcde\n'.repeat(65_536)
+    const answers = await page.evaluate(
+      async ([url, text]) => {
+        const form = new FormData()
+        form.append('file', new Blob([text]), 'file.txt')
+        const bodies = [text, new Blob([text]), new TextEncoder().encode(text), form]
+        return await Promise.all(
+          bodies.map(async (body) => (await fetch(url, { method: 'POST', body })).json()),
+        )
+      },
+      [`${world.api.url}/upload`, text] as const,
+    )
+    const whole = {
+      size: text.length,
+      sha256: createHash('sha256').update(text).digest('hex'),
+    }
+    expect(answers.slice(0, 3)).toEqual([whole, whole, whole])
+    expect(answers[3].size).toBeGreaterThan(text.length)
+  })
+
+  const pick = (headers: Record<string, unknown> = {}) => {
+    // The cookies of the authorization server are on localhost too; they come and go.
+    const cookies = String(headers['cookie'] ?? '').split('; ')
+    const { authorization: _, cookie: __, ...all } = headers
+    // Chromium sends no client hints with what any worker fetches.
+    const rest = Object.fromEntries(
+      Object.entries(all).filter(([name]) => !name.startsWith('sec-ch-ua')),
+    )
+    return { ...rest, cookie: cookies.filter((cookie) => cookie.startsWith('flavour')) }
+  }
+
+  /** The request as it reached the API from this page. */
+  const received = async (page: Page, url: string, init: RequestInit) => {
+    world.api.clearRequests()
+    await page.evaluate(() => {
+      // biome-ignore lint/suspicious/noDocumentCookie: this is how a page does it everywhere
+      document.cookie = 'flavour=oat'
+    })
+    await fetchIn(page, url, init)
+    const requests = world.api.requests.filter(({ method }) => method !== 'OPTIONS')
+    return requests.map(({ method, path, query, headers }) => ({
+      method,
+      path,
+      query,
+      headers: pick(headers),
+    }))
+  }
+
+  const inits: [what: string, init: RequestInit][] = [
+    ['nothing said', {}],
+    ['credentials: include', { credentials: 'include' }],
+    ['credentials: omit', { credentials: 'omit' }],
+    ['cache: no-store', { cache: 'no-store' }],
+    ['cache: no-cache', { cache: 'no-cache' }],
+    ['cache: reload', { cache: 'reload' }],
+    ['cache: force-cache', { cache: 'force-cache' }],
+    ['referrer: none', { referrer: '' }],
+    ['referrer: another page', { referrer: '/other', referrerPolicy: 'unsafe-url' }],
+    ['referrerPolicy: no-referrer', { referrerPolicy: 'no-referrer' }],
+    ['referrerPolicy: origin', { referrerPolicy: 'origin' }],
+    ['referrerPolicy: same-origin', { referrerPolicy: 'same-origin' }],
+    ['referrerPolicy: unsafe-url', { referrerPolicy: 'unsafe-url' }],
+    ['keepalive', { method: 'POST', body: 'last words', keepalive: true }],
+    ['priority', { priority: 'low' }],
+    ['own headers', { headers: { 'x-one': '1', accept: 'text/plain', range: 'bytes=0-9' } }],
+    ['a form', { method: 'POST', body: new URLSearchParams({ a: 'b' }).toString() }],
+  ]
+
+  test('credentials, cache, referrer, policy, headers: as without a worker (IN-08)', async () => {
+    const page = await openSignedIn(world)
+    const context = await world.newProfile({ serviceWorkers: 'block' })
+    const bare = await context.newPage()
+    await bare.goto(world.url)
+    const url = `${world.api.url}/echo?q=1`
+    for (const [what, init] of inits) {
+      const without = await received(bare, url, init)
+      const withWorker = await received(page, url, init)
+      expect(without, what).toHaveLength(1)
+      expect(withWorker, what).toEqual(without)
+    }
+  })
+
+  test("the document's own referrer policy is kept (IN-08)", async () => {
+    world.site.setHeaders((path) =>
+      path === '/' ? { 'referrer-policy': 'no-referrer' } : undefined,
+    )
+    const page = await openSignedIn(world)
+    await fetchIn(page, `${world.api.url}/echo`)
+    expect(requestsTo(world.api, '/echo')).toMatchObject([
+      { authorization: 'bearer', referrer: undefined },
+    ])
+  })
+
+  test('redirect: follow, error and manual are kept (IN-08, IN-15)', async () => {
+    const page = await openSignedIn(world)
+    const answers = await page.evaluate(
+      (url) =>
+        Promise.all(
+          (['follow', 'error', 'manual'] as const).map(async (redirect) => {
+            try {
+              const response = await fetch(url, { redirect })
+              const { type, status, redirected } = response
+              return { type, status, redirected, url: response.url }
+            } catch (error) {
+              return (error as Error).name
+            }
+          }),
+        ),
+      `${world.api.url}/redirect?to=/orders`,
+    )
+    expect(answers).toEqual([
+      { type: 'cors', status: 200, redirected: true, url: `${world.api.url}/orders` },
+      'TypeError',
+      {
+        type: 'opaqueredirect',
+        status: 0,
+        redirected: false,
+        url: `${world.api.url}/redirect?to=/orders`,
+      },
+    ])
+  })
+
+  test('integrity is checked (IN-08)', async () => {
+    const page = await openSignedIn(world)
+    const url = `${world.api.url}/orders`
+    const bytes = JSON.stringify((await fetchIn(page, url)).body)
+    const integrity = `sha256-${createHash('sha256').update(bytes).digest('base64')}`
+    expect(await fetchIn(page, url, { integrity })).toMatchObject({ status: 200 })
+    const wrong = `sha256-${createHash('sha256').update('other').digest('base64')}`
+    expect(await fetchIn(page, url, { integrity: wrong })).toEqual({ error: 'TypeError' })
+  })
+
+  test('a signal aborts the answer, and the API learns of it (IN-08)', async () => {
+    const page = await openSignedIn(world)
+    const error = await page.evaluate(async (url) => {
+      const controller = new AbortController()
+      const response = await fetch(url, { signal: controller.signal })
+      const reader = response.body?.getReader()
+      await reader?.read()
+      controller.abort()
+      return await reader?.read().catch((error) => error.name)
+    }, `${world.api.url}/stream?count=1000000&ms=5`)
+    expect(error).toBe('AbortError')
+    await world.api.waitForRequest(({ path, status }) => path === '/stream' && status === 200)
+  })
+
+  test('a signal aborts the request before there is an answer (IN-08)', async () => {
+    const page = await openSignedIn(world)
+    const arrived = world.api.waitForRequest(
+      ({ path, method }) => path === '/slow' && method !== 'OPTIONS',
+    )
+    const error = page.evaluate(async (url) => {
+      const controller = new AbortController()
+      Object.assign(window, { controller })
+      return await fetch(url, { signal: controller.signal }).catch((error) => error.name)
+    }, `${world.api.url}/slow?ms=500`)
+    await arrived
+    await page.evaluate(() =>
+      (window as unknown as { controller: AbortController }).controller.abort(),
+    )
+    expect(await error).toBe('AbortError')
+  })
+})
+
+describe('the answer arrives as the API gave it', () => {
+  test('part of a file: 206 with its range (IN-15)', async () => {
+    const page = await openSignedIn(world)
+    const answer = await page.evaluate(async (url) => {
+      const response = await fetch(url, { headers: { range: 'bytes=16-31' } })
+      const range = response.headers.get('content-range')
+      return { status: response.status, range, text: await response.text() }
+    }, `${world.api.url}/range`)
+    expect(answer).toEqual({
+      status: 206,
+      range: 'bytes 16-31/1048576',
+      text: '0123456789abcdef',
+    })
+  })
+
+  test('403 and 404 with their bodies and headers (ER-04)', async () => {
+    const page = await openSignedIn(world)
+    const answer = await page.evaluate(async (url) => {
+      const response = await fetch(url)
+      const headers = ['content-type', 'www-authenticate'].map((name) => response.headers.get(name))
+      return { status: response.status, headers, body: await response.json() }
+    }, `${world.api.url}/forbidden`)
+    expect(answer).toEqual({
+      status: 403,
+      headers: ['application/problem+json', 'Bearer error="insufficient_scope"'],
+      body: { status: 403, detail: 'insufficient_scope' },
+    })
+    expect(await fetchIn(page, `${world.api.url}/nothing`)).toEqual({
+      status: 404,
+      body: { status: 404, detail: 'No such resource' },
+    })
+    expect(refreshesAt(world.as)).toEqual([])
+  })
+
+  test('500, and a connection that is cut, without a second try (ER-04)', async () => {
+    const seen: string[] = []
+    const server = createServer((request, response) => {
+      response.setHeader('access-control-allow-origin', world.site.origin)
+      response.setHeader('access-control-allow-headers', 'authorization')
+      // On a connection that was used before, the browser itself would send a lost request again.
+      response.setHeader('connection', 'close')
+      if (request.method === 'OPTIONS') return response.writeHead(204).end()
+      seen.push(`${request.method} ${request.url}`)
+      if (request.url === '/cut') return request.socket.destroy()
+      return response.writeHead(500).end('<h1>Stack trace</h1>')
+    })
+    await listen(server, 0, 'localhost')
+    const url = originOf(server, 'localhost')
+    try {
+      world.useWorker(`apis: ['${url}']`)
+      const page = await openSignedIn(world)
+      const broken = await fetchIn(page, `${url}/broken`)
+      expect(broken).toEqual({ status: 500, body: '<h1>Stack trace</h1>' })
+      expect(await fetchIn(page, `${url}/cut`, { method: 'POST' })).toEqual({ error: 'TypeError' })
+      expect(seen).toEqual(['GET /broken', 'POST /cut'])
+      expect(refreshesAt(world.as)).toEqual([])
+    } finally {
+      await close(server)
+    }
+  })
+
+  test('an opaque answer stays opaque, and the request bare (IN-03, IN-15)', async () => {
+    const page = await openSignedIn(world)
+    const type = await page.evaluate(
+      async (url) => (await fetch(url, { mode: 'no-cors' })).type,
+      `${world.api.url}/open`,
+    )
+    expect(type).toBe('opaque')
+    expect(requestsTo(world.api, '/open')).toMatchObject([{ authorization: 'none' }])
+  })
+
+  test('a redirect to another origin loses the token (IN-10)', async () => {
+    const page = await openSignedIn(world)
+    const to = encodeURIComponent(`${stranger.url}/me`)
+    await fetchIn(page, `${world.api.url}/redirect?to=${to}`)
+    expect(requestsTo(world.api, '/redirect')).toMatchObject([{ authorization: 'bearer' }])
+    expect(requestsTo(stranger, '/me').map(({ authorization }) => authorization)).not.toContain(
+      'bearer',
+    )
+  })
+})
+
+describe('only the listed APIs get a token', () => {
+  test('no neighbour on the own origin does (IN-01)', async () => {
+    const page = await openSignedIn(world)
+    const paths = ['/apiary', '/api', '/API/me', '/x/api/me', '/api%2fme', '/%61pi/me', '//api/me']
+    for (const path of paths) await fetchIn(page, world.site.origin + path)
+    const got = world.site.requests.filter(({ path }) => paths.includes(path))
+    expect(got.map(({ path }) => path)).toEqual(paths)
+    // `/api` is the API's own root, without the slash.
+    expect(got.filter(({ headers }) => headers.authorization).map(({ path }) => path)).toEqual([
+      '/api',
+    ])
+  })
+
+  test('no look-alike origin does (IN-01)', async () => {
+    const page = await openSignedIn(world)
+    const { port } = new URL(world.api.url)
+    const alike = [
+      stranger.url,
+      `http://127.0.0.1:${port}`,
+      `http://[::1]:${port}`,
+      `http://api.localhost:${port}`,
+    ]
+    const reached = await Promise.all(alike.map((origin) => fetchIn(page, `${origin}/open`)))
+    // The server listens at one of the two addresses; it is the others that prove something.
+    expect(reached.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(1)
+    const requests = [...requestsTo(stranger, '/open'), ...requestsTo(world.api, '/open')]
+    expect(requests.length).toBeGreaterThanOrEqual(2)
+    expect(requests.filter(({ authorization }) => authorization !== 'none')).toEqual([])
+  })
+
+  test('a rule with a path covers whole segments (IN-01)', async () => {
+    world.useWorker(`apis: ['${world.api.url}/orders']`)
+    const page = await openSignedIn(world)
+    const paths = ['/orders', '/orders/1', '/ordersx', '/me', '/orders/%2e%2e/me']
+    for (const path of paths) await fetchIn(page, world.api.url + path)
+    const got = world.api.requests.filter(({ method }) => method !== 'OPTIONS')
+    expect(got.map(({ path, authorization }) => [path, authorization])).toEqual([
+      ['/orders', 'bearer'],
+      ['/orders/1', 'bearer'],
+      ['/ordersx', 'none'],
+      ['/me', 'none'],
+      // The URL parser has resolved the dots before anybody could look at them.
+      ['/me', 'none'],
+    ])
+  })
+
+  test('endpoints of the authorization server never do, even under a rule (IN-05)', async () => {
+    world.useWorker(`apis: ['${world.as.issuer}']`)
+    const page = await openSignedIn(world)
+    const sent: { url: string; authorization: string | undefined }[] = []
+    const context = page.context()
+    context.on('request', (request) => {
+      if (request.serviceWorker() || request.frame().page() === page) {
+        const { authorization } = request.headers()
+        sent.push({ url: request.url(), authorization: authorization?.split(' ')[0] })
+      }
+    })
+    await fetchIn(page, `${world.as.issuer}/token`, {
+      method: 'POST',
+      body: 'grant_type=refresh_token',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    })
+    await fetchIn(page, `${world.as.issuer}/revoke`, { method: 'POST' })
+    expect(await leftAlone(page)).toEqual(
+      expect.arrayContaining([`${world.as.issuer}/token`, `${world.as.issuer}/revoke`]),
+    )
+    expect(sent.filter(({ authorization }) => authorization)).toEqual([])
+    // The rule itself works: what is no endpoint of the protocol is an API like any other.
+    const { body } = await fetchIn(page, `${world.as.issuer}/userinfo`)
+    expect(body).toMatchObject({ sub: 'alice' })
+  })
+
+  test('a request with its own Authorization is left alone (IN-06)', async () => {
+    const page = await openSignedIn(world)
+    const headers = { authorization: 'Basic YTpi' }
+    const { status } = await fetchIn(page, `${world.api.url}/me`, { headers })
+    expect(status).toBe(401)
+    expect(requestsTo(world.api, '/me')).toMatchObject([{ authorization: 'basic' }])
+    expect(await leftAlone(page)).toContain(`${world.api.url}/me`)
+    expect(refreshesAt(world.as)).toEqual([])
+  })
+})
+
+describe('what cannot or must not carry a token goes out without', () => {
+  const bare = async (path: string) => {
+    const request = await world.api.waitForRequest(
+      (each) => each.path === path && each.method !== 'OPTIONS',
+    )
+    expect(request.authorization).toBe('none')
+  }
+
+  test('a navigation to an API, top-level and in a frame (IN-03)', async () => {
+    const page = await openSignedIn(world)
+    await page.evaluate((url) => {
+      const frame = document.createElement('iframe')
+      frame.src = `${url}/me`
+      document.body.append(frame)
+    }, world.api.url)
+    await bare('/me')
+    await page.goto(`${world.site.origin}/api/orders`)
+    const request = await world.sameOriginApi.waitForRequest(({ path }) => path === '/orders')
+    expect(request.authorization).toBe('none')
+    await page.goBack()
+    await page.goto(`${world.api.url}/orders`)
+    await bare('/orders')
+  })
+
+  test('a form that is posted to an API (IN-03)', async () => {
+    const page = await openSignedIn(world)
+    await page.evaluate(() => {
+      const form = document.createElement('form')
+      form.method = 'post'
+      form.action = '/api/orders'
+      document.body.append(form)
+      form.submit()
+    })
+    const request = await world.sameOriginApi.waitForRequest(({ method }) => method === 'POST')
+    expect(request).toMatchObject({ path: '/orders', authorization: 'none' })
+    await page.waitForURL(`${world.site.origin}/api/orders`)
+  })
+
+  test('images, scripts, styles and media (IN-03)', async () => {
+    const page = await openSignedIn(world)
+    const elements = [
+      '<img src="URL">',
+      '<img src="URL" crossorigin>',
+      '<script src="URL"></script>',
+      '<script type="module" src="URL"></script>',
+      '<link rel="stylesheet" href="URL">',
+      '<video src="URL" preload="auto"></video>',
+      '<video src="URL" preload="auto" crossorigin></video>',
+      '<object data="URL"></object>',
+      '<link rel="preload" as="image" href="URL">',
+    ]
+    await page.evaluate(
+      ([url, elements]) => {
+        for (const [index, html] of elements.entries()) {
+          // Unlike innerHTML, this makes scripts that are fetched.
+          const range = document.createRange()
+          const own = html.replace('URL', `${url}?${index}`)
+          document.body.append(range.createContextualFragment(own))
+        }
+      },
+      [`${world.api.url}/me`, elements] as const,
+    )
+    for (const [index, html] of elements.entries()) {
+      const request = await world.api.waitForRequest(({ query }) => query === String(index))
+      expect(request.authorization, html).toBe('none')
+    }
+  })
+
+  test('a no-cors fetch and a beacon (IN-03, IN-23)', async () => {
+    const page = await openSignedIn(world)
+    await page.evaluate((url) => {
+      fetch(`${url}/me`, { mode: 'no-cors' }).catch(() => {})
+      navigator.sendBeacon(`${url}/upload`, 'beacon')
+    }, world.api.url)
+    await bare('/me')
+    await bare('/upload')
+  })
+
+  test('a synchronous XMLHttpRequest, which no worker sees (IN-23)', async () => {
+    const page = await openSignedIn(world)
+    const status = await page.evaluate((url) => {
+      const request = new XMLHttpRequest()
+      request.open('GET', url, false)
+      request.send()
+      return request.status
+    }, '/api/me')
+    expect(status).toBe(401)
+    expect(requestsTo(world.sameOriginApi, '/me')).toMatchObject([{ authorization: 'none' }])
+  })
+
+  test('a sandboxed iframe, which is another origin (IN-23)', async () => {
+    const page = await openSignedIn(world)
+    await page.evaluate((url) => {
+      const frame = document.createElement('iframe')
+      frame.sandbox.add('allow-scripts')
+      frame.srcdoc = `<script>fetch(${JSON.stringify(`${url}/me`)})</script>`
+      document.body.append(frame)
+    }, world.api.url)
+    await bare('/me')
+  })
+
+  test('requests that are not ours are not answered by the worker (IN-05)', async () => {
+    const page = await openSignedIn(world)
+    world.site.addFile('/data.json', { body: '{}' })
+    const others = [`${world.site.origin}/data.json`, `${stranger.url}/open`]
+    for (const url of others) await fetchIn(page, url)
+    await fetchIn(page, `${world.api.url}/me`)
+    await fetchIn(page, '/api/me')
+    const declined = await leftAlone(page)
+    expect(declined).toEqual(expect.arrayContaining(others))
+    expect(declined).not.toContain(`${world.api.url}/me`)
+    expect(declined).not.toContain(`${world.site.origin}/api/me`)
+  })
+
+  test("the worker's own requests to the server are not taken for the app's (IN-05)", async () => {
+    world.useWorker(`apis: ['${world.as.issuer}', '${world.api.url}']`)
+    const page = await openSignedIn(world)
+    await page.evaluate(() => window.auth.renew())
+    expect(refreshesAt(world.as)).toMatchObject([{ status: 200 }])
+    expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ status: 200 })
+  })
+})
+
+describe('signed out', () => {
+  test('a request goes out bare and gets the answer of the API (IN-12)', async () => {
+    const page = await openApp(await world.newProfile(), world.url)
+    expect(await fetchIn(page, `${world.api.url}/open`)).toEqual({
+      status: 200,
+      body: { open: true },
+    })
+    const body = JSON.stringify({ item: 'Tea' })
+    const init = { method: 'POST', body, headers: { 'content-type': 'application/json' } }
+    expect(await fetchIn(page, `${world.api.url}/orders`, init)).toEqual({
+      status: 401,
+      body: { status: 401, detail: 'A token is needed' },
+    })
+    expect(requestsTo(world.api, '/orders')).toMatchObject([
+      { method: 'POST', authorization: 'none' },
+    ])
+    expect(world.as.requests.filter(({ path }) => path === '/token')).toEqual([])
+  })
+
+  test("with unauthenticated: 'fail' it fails as a network error (IN-12)", async () => {
+    world.useWorker(
+      `apis: [{ url: '${world.api.url}/orders', unauthenticated: 'fail' }, '${world.api.url}']`,
+    )
+    const page = await openApp(await world.newProfile(), world.url)
+    expect(await fetchIn(page, `${world.api.url}/orders`)).toEqual({ error: 'TypeError' })
+    expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ status: 401 })
+    expect(requestsTo(world.api, '/orders')).toEqual([])
+  })
+})
+
+describe('keepalive', () => {
+  test('goes out at once with the token there is, while it is renewed (IN-14)', async () => {
+    const page = await openSignedIn(world)
+    await shiftClock(page, 3600)
+    world.as.setFault({ path: '/token', kind: 'hang' })
+    const init = { method: 'POST', body: 'last words', keepalive: true }
+    const { status } = await fetchIn(page, `${world.api.url}/upload`, init)
+    expect(status).toBe(200)
+    const renewal = await world.as.waitForRequest(({ grantType }) => grantType === 'refresh_token')
+    expect(renewal.status).toBe(undefined)
+  })
+
+  test('does not wait for a second try after a 401 (IN-14)', async () => {
+    const page = await openSignedIn(world)
+    await fetchIn(page, `${world.api.url}/me`)
+    world.api.rejectCurrentTokens()
+    const init = { method: 'POST', body: 'last words', keepalive: true }
+    expect(await fetchIn(page, `${world.api.url}/upload`, init)).toMatchObject({ status: 401 })
+    expect(requestsTo(world.api, '/upload')).toHaveLength(1)
+  })
+})

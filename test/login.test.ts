@@ -1,0 +1,554 @@
+import { describe, expect, test } from 'vitest'
+import { createLogin } from '../sw/login.js'
+import type { TokenWorkerOptions } from '../sw/options.js'
+import type { ActiveRecord, Transaction } from '../sw/store.js'
+import { json } from './support/fake-authorization-server.js'
+import { settle } from './support/fake-platform.js'
+import { createUnitWorld, readDatabase, type WorldOptions } from './support/worker-parts.js'
+
+const app = 'https://app.example/'
+
+const createWorld = (options: WorldOptions = {}) => {
+  const world = createUnitWorld(options)
+
+  /** One worker; a second call is the same worker after a restart. */
+  const start = () => {
+    const worker = world.createWorker()
+    const { authorizationServer, transactions, session, platform } = worker
+    return {
+      ...worker,
+      login: createLogin(world.config, authorizationServer, transactions, session, platform),
+    }
+  }
+  const worker = start()
+  const { login, transactions, store } = worker
+
+  const visit = (url: string | URL, request: Partial<Request> = {}, pageId = 'page-1') => ({
+    url: new URL(url),
+    request: { method: 'GET', destination: 'document', ...request } as Request,
+    pageId,
+  })
+  const locationOf = (response: Response) => response.headers.get('location') ?? ''
+
+  /** Leaves for the server, for a sign-in or from a hidden frame. */
+  const leave = async (more: Partial<Transaction> = {}) => {
+    const kind = more.kind ?? 'login'
+    const ticket = await transactions.begin({ kind, returnTo: `${app}here`, ...more })
+    const page = kind === 'login' ? 'login' : 'silent'
+    const response = await login.leave(visit(`${app}tokenward/${page}.html?ticket=${ticket}`), page)
+    return { ticket, response, url: locationOf(response) }
+  }
+
+  const arrive = (url: string | URL, request?: Partial<Request>, pageId?: string) =>
+    login.arrive(visit(url, request, pageId))
+
+  /** All the way, as this user. */
+  const signIn = async (subject = 'alice', more: Partial<Transaction> = {}) => {
+    const { url, ticket } = await leave(more)
+    const frame = more.kind ? { destination: 'iframe' as const } : {}
+    const response = await arrive(world.server.authorize(url, subject), frame)
+    return { ticket, response, location: locationOf(response) }
+  }
+
+  const stored = async () => (await store.read()) as ActiveRecord
+  return { ...world, ...worker, start, visit, locationOf, leave, arrive, signInAs: signIn, stored }
+}
+
+describe('a sign-in', () => {
+  test('begins with a one-time URL of our own (AR-07)', async () => {
+    const { login } = createWorld()
+    const { url } = await login.begin({ returnTo: `${app}here` })
+    expect(url).toMatch(/^https:\/\/app\.example\/tokenward\/login\.html\?ticket=[\w-]{43}$/)
+    expect((await login.begin({ returnTo: app })).url).not.toBe(url)
+  })
+
+  test('does not begin for a returnTo elsewhere, nor offline (AR-10, OF-08)', async () => {
+    const { login, browser, store } = createWorld()
+    const begin = login.begin({ returnTo: 'https://evil.example/' })
+    await expect(begin).rejects.toMatchObject({ code: 'invalid_input' })
+    await expect(login.begin({ returnTo: `${app}tokenward/callback.html` })).rejects.toMatchObject({
+      code: 'invalid_input',
+    })
+    browser.online = false
+    await expect(login.begin({ returnTo: app })).rejects.toMatchObject({ code: 'offline' })
+    expect((await readDatabase(store.name))['transactions'] ?? []).toEqual([])
+  })
+
+  test.each([
+    ...['client_id', 'code_challenge', 'code_challenge_method', 'dpop_jkt', 'id_token_hint'],
+    ...['nonce', 'redirect_uri', 'request', 'request_uri', 'resource', 'response_mode'],
+    ...['response_type', 'scope', 'state', 'audience'],
+  ])('does not begin with the parameter %s of a page (AR-13)', async (name) => {
+    const begin = createWorld().login.begin({ returnTo: app, params: { [name]: 'x' } })
+    await expect(begin).rejects.toMatchObject({
+      code: 'invalid_input',
+      message: expect.stringContaining(name),
+    })
+  })
+
+  test('leaves for the server with the parameters of the page', async () => {
+    const { leave, server } = createWorld()
+    const { response, url } = await leave({ params: { prompt: 'login', login_hint: 'ada' } })
+    expect(response.status).toBe(303)
+    expect(url.startsWith(`${server.issuer}/authorize?`)).toBe(true)
+    const { searchParams } = new URL(url)
+    expect(searchParams.get('login_hint')).toBe('ada')
+    expect(searchParams.get('prompt')).toBe('login')
+  })
+
+  test('leaves once: the second visit lands in the app (AR-08)', async () => {
+    const { login, visit, locationOf, leave } = createWorld()
+    const { ticket } = await leave()
+    const again = await login.leave(visit(`${app}tokenward/login.html?ticket=${ticket}`), 'login')
+    expect(locationOf(again)).toBe(`${app}#`)
+  })
+
+  test.each(['', '?ticket=', '?ticket=made-up', '?state=x'])(
+    'does not leave without a ticket: %j (AR-08)',
+    async (query) => {
+      const { login, visit, locationOf, server } = createWorld()
+      for (const page of ['login', 'silent'] as const) {
+        const response = await login.leave(visit(`${app}tokenward/${page}.html${query}`), page)
+        const back = page === 'login' ? `${app}#` : `${app}tokenward/done.html#`
+        expect(locationOf(response)).toBe(back)
+      }
+      expect(server.requests).toEqual([])
+    },
+  )
+
+  test('that finds no server lands back in the app, which is told', async () => {
+    const { login, transactions, visit, createWorker, config, platform } = createWorld()
+    const fetch = async () => new Response('', { status: 503 })
+    const { authorizationServer, session } = createWorker({ fetch })
+    const offline = createLogin(config, authorizationServer, transactions, session, platform)
+    const { url } = await login.begin({ returnTo: `${app}here#x` })
+    const response = await offline.leave(visit(url), 'login')
+    expect(response.headers.get('location')).toBe(`${app}here#x`)
+    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'metadata_unreachable' })
+  })
+
+  test('comes back signed in, to where it began (CB-02)', async () => {
+    const { signInAs, stored, events, server, browser } = createWorld()
+    const { response, location } = await signInAs('alice')
+    expect(response.status).toBe(303)
+    expect(location).toBe(`${app}here#`)
+    expect(await stored()).toMatchObject({
+      status: 'active',
+      subject: 'alice',
+      claims: { sub: 'alice' },
+      since: browser.now(),
+      refreshToken: server.refreshToken(),
+      protocolEndpoints: expect.arrayContaining([`${server.issuer}/token`]),
+    })
+    expect(events).toMatchObject([{ type: 'signed-in', session: { state: 'fresh' } }])
+  })
+
+  test.each([
+    [`${app}here`, `${app}here#`],
+    [`${app}#/route?x=1`, `${app}#/route?x=1`],
+    [`${app}#`, `${app}#`],
+    [`${app}?q=1`, `${app}?q=1#`],
+  ])(
+    'to %s answers with %s, so that no fragment is inherited (CB-02)',
+    async (returnTo, location) => {
+      const { signInAs } = createWorld()
+      expect((await signInAs('alice', { returnTo })).location).toBe(location)
+    },
+  )
+
+  test('answers without a body, not to be kept, and with no referrer (CB-16)', async () => {
+    const { leave, arrive, server, login } = createWorld()
+    const { response, url } = await leave()
+    const back = server.authorize(url)
+    back.searchParams.set('error_description', '<script>alert(1)</script>')
+    for (const each of [response, await arrive(back), login.finish()]) {
+      expect(each.headers.get('cache-control')).toBe('no-store')
+      expect(each.headers.get('referrer-policy')).toBe('no-referrer')
+      expect(await each.text()).not.toContain('alert')
+    }
+    expect(login.finish().headers.get('content-security-policy')).toBe("default-src 'none'")
+  })
+
+  test('survives a restart of the worker at every step', async () => {
+    const { start, server, visit, locationOf, stored } = createWorld()
+    const { url } = await start().login.begin({ returnTo: `${app}here` })
+    const left = await start().login.leave(visit(url), 'login')
+    const arrived = await start().login.arrive(visit(server.authorize(locationOf(left))))
+    expect(locationOf(arrived)).toBe(`${app}here#`)
+    expect(await stored()).toMatchObject({ status: 'active', subject: 'alice' })
+  })
+
+  test('leaves no code, verifier, state or nonce behind in the database (AR-12)', async () => {
+    const { signInAs, store, server, stored } = createWorld()
+    await signInAs('alice')
+    const { accessToken, refreshToken, idToken } = await stored()
+    const database = JSON.stringify(await readDatabase(store.name))
+    const kept = [accessToken, refreshToken, idToken]
+    for (const secret of server.secrets.filter((each) => each && !kept.includes(each))) {
+      expect(database).not.toContain(secret)
+    }
+  })
+
+  test('disturbs no other that is under way in another tab', async () => {
+    const { leave, arrive, server, events } = createWorld()
+    const [first, second] = [await leave(), await leave({ returnTo: `${app}there` })]
+    const landed = [
+      await arrive(server.authorize(second.url)),
+      await arrive(server.authorize(first.url)),
+    ]
+    expect(landed.map((each) => each.headers.get('location'))).toEqual([
+      `${app}there#`,
+      `${app}here#`,
+    ])
+    // One user, none signed out by it.
+    expect(events.map(({ type }) => type)).toEqual(['signed-in', 'signed-in'])
+    expect(server.revoked).toEqual([])
+  })
+})
+
+describe('a sign-in over a session that is there', () => {
+  test('of the same user replaces it, and revokes nothing (SE-08, D14)', async () => {
+    const { signInAs, stored, events, server } = createWorld()
+    await signInAs('alice')
+    const before = await stored()
+    await signInAs('alice')
+    const after = await stored()
+    expect(after.session).not.toBe(before.session)
+    expect(after.refreshToken).toBe(server.refreshToken())
+    expect(events.map(({ type }) => type)).toEqual(['signed-in', 'signed-in'])
+    await settle()
+    expect(server.revoked).toEqual([])
+  })
+
+  test('of another user ends it first, and revokes its refresh token (SE-08)', async () => {
+    const { signInAs, stored, events, server } = createWorld({ server: { claims: { name: 'x' } } })
+    await signInAs('alice')
+    const before = await stored()
+    server.options.claims = {}
+    await signInAs('bob')
+    expect(await stored()).toMatchObject({ subject: 'bob', claims: { sub: 'bob' } })
+    expect((await stored()).claims).not.toHaveProperty('name')
+    expect(events.slice(1)).toMatchObject([
+      { type: 'signed-out', reason: 'user_changed' },
+      { type: 'signed-in', session: { claims: { sub: 'bob' } } },
+    ])
+    expect(server.revoked).toEqual([before.refreshToken])
+  })
+
+  test('of another user does not keep the refresh token of the first one', async () => {
+    const { signInAs, stored, server } = createWorld()
+    await signInAs('alice')
+    server.options.tokens = { refresh_token: undefined }
+    await signInAs('bob')
+    expect((await stored()).refreshToken).toBeUndefined()
+  })
+
+  test('starts anew, whatever had gone wrong before', async () => {
+    const { signInAs, stored, session } = createWorld()
+    await signInAs('alice')
+    const { session: id } = await stored()
+    const trouble = { refreshSentAt: 1, retry: { failures: 9, notBefore: 1 }, loginRequired: true }
+    await session.changeOwn(id, (current) => ({ ...current, ...trouble }) as ActiveRecord)
+    await signInAs('alice')
+    const record = await stored()
+    for (const name of Object.keys(trouble)) expect(record[name as 'retry']).toBeUndefined()
+  })
+})
+
+describe('a silent login', () => {
+  const ready = async () => {
+    const world = createWorld()
+    await world.signInAs('alice')
+    const before = await world.stored()
+    world.events.length = 0
+    return { ...world, before, silent: { kind: 'silent', session: before.session } as const }
+  }
+
+  test('asks with prompt=none, and a hint of whom it is for (SI-08)', async () => {
+    const { leave, silent, before } = await ready()
+    const { searchParams } = new URL((await leave(silent)).url)
+    expect(searchParams.getAll('prompt')).toEqual(['none'])
+    expect(searchParams.get('id_token_hint')).toBe(before.idToken)
+  })
+
+  test('asks with prompt=none also where the app asks for another prompt (SI-08)', async () => {
+    const options: Partial<TokenWorkerOptions> = { authorizationParams: { prompt: 'consent' } }
+    const { leave } = createWorld({ options })
+    const { searchParams } = new URL((await leave({ kind: 'check' })).url)
+    expect(searchParams.getAll('prompt')).toEqual(['none'])
+    expect(searchParams.has('id_token_hint')).toBe(false)
+  })
+
+  test('renews the session, and ends in an empty page (SI-10)', async () => {
+    const { signInAs, silent, before, stored, events, transactions } = await ready()
+    const { location, ticket } = await signInAs('alice', silent)
+    expect(location).toBe(`${app}tokenward/done.html#`)
+    expect(await transactions.outcomeOf(ticket)).toBe('signed-in')
+    const after = await stored()
+    expect(after).toMatchObject({ session: before.session, since: before.since })
+    expect(after.accessToken).not.toBe(before.accessToken)
+    expect(after.refreshToken).not.toBe(before.refreshToken)
+    expect(after.silentLoginWorks).toBe(true)
+    expect(events).toMatchObject([{ type: 'renewed' }])
+  })
+
+  test('without a refresh token keeps the old one, and what is unknown of it (F3, RF-07)', async () => {
+    const { signInAs, silent, before, stored, server, session } = await ready()
+    await session.changeOwn(before.session, (current) => ({ ...current, refreshSentAt: 7 }))
+    server.options.tokens = { refresh_token: undefined }
+    await signInAs('alice', silent)
+    expect(await stored()).toMatchObject({ refreshToken: before.refreshToken, refreshSentAt: 7 })
+  })
+
+  test('that finds another user ends the session, and merges nothing (SI-07)', async () => {
+    const { signInAs, silent, store, events, transactions } = await ready()
+    const { ticket } = await signInAs('mallory', silent)
+    expect(await store.read()).toMatchObject({ status: 'ended', reason: 'user_changed' })
+    expect(events).toEqual([{ type: 'signed-out', reason: 'user_changed' }])
+    expect(await transactions.outcomeOf(ticket)).toMatchObject({ error: { code: 'user_changed' } })
+  })
+
+  test('that was overtaken by a sign-out does not sign in again (SE-07)', async () => {
+    const { leave, arrive, silent, server, session, store, events } = await ready()
+    const { url } = await leave(silent)
+    await session.end('logout')
+    await arrive(server.authorize(url), { destination: 'iframe' })
+    expect(await store.read()).toMatchObject({ status: 'ended', reason: 'logout' })
+    expect(events.map(({ type }) => type)).toEqual(['signed-out'])
+  })
+
+  test('that was overtaken by a new sign-in leaves that one alone (SE-07)', async () => {
+    const { leave, arrive, silent, server, signInAs, stored, transactions } = await ready()
+    const { url, ticket } = await leave(silent)
+    await signInAs('alice')
+    const newer = await stored()
+    await arrive(server.authorize(url), { destination: 'iframe' })
+    expect(await stored()).toEqual(newer)
+    expect(await transactions.outcomeOf(ticket)).toMatchObject({ error: { code: 'user_changed' } })
+  })
+
+  test('that checks finds a user where nobody was signed in', async () => {
+    const { signInAs, stored, events } = createWorld()
+    await signInAs('alice', { kind: 'check' })
+    expect(await stored()).toMatchObject({ subject: 'alice', silentLoginWorks: true })
+    expect(events).toMatchObject([{ type: 'signed-in' }])
+  })
+
+  test('that checks does not overwrite a sign-in that was faster', async () => {
+    const { leave, arrive, server, signInAs, stored } = createWorld()
+    const { url } = await leave({ kind: 'check' })
+    await signInAs('bob')
+    const faster = await stored()
+    await arrive(server.authorize(url, 'alice'), { destination: 'iframe' })
+    expect(await stored()).toEqual(faster)
+  })
+
+  test('that is refused ends in an empty page, and says why to the one who waits (SI-05)', async () => {
+    const { leave, arrive, silent, transactions, stored, before, events, server } = await ready()
+    const { url, ticket } = await leave(silent)
+    const back = server.authorize(url)
+    back.searchParams.delete('code')
+    back.searchParams.set('error', 'login_required')
+    const response = await arrive(back, { destination: 'iframe' })
+    expect(response.headers.get('location')).toBe(`${app}tokenward/done.html#`)
+    expect(await transactions.outcomeOf(ticket)).toMatchObject({
+      error: { code: 'login_required' },
+    })
+    expect(await stored()).toEqual(before)
+    expect(events).toEqual([])
+    expect(await transactions.takeForPage('page-1')).toBeUndefined()
+  })
+})
+
+describe('an answer at the callback', () => {
+  const bad = async (change: (url: URL) => void, request?: Partial<Request>) => {
+    const world = createWorld()
+    await world.signInAs('alice')
+    const before = await world.stored()
+    world.server.requests.length = 0
+    world.events.length = 0
+    const back = world.server.authorize((await world.leave()).url)
+    change(back)
+    const response = await world.arrive(back, request)
+    expect(response.status).toBe(303)
+    // Whatever came in, the session that is there is not touched.
+    expect(await world.stored()).toEqual(before)
+    expect(world.server.tokenRequests()).toEqual([])
+    expect(world.events).toEqual([])
+    const told = await world.transactions.takeForPage('page-1')
+    return { location: world.locationOf(response), code: told?.code, message: told?.message }
+  }
+
+  test.each<[string, (url: URL) => void]>([
+    ['two codes', (url) => url.searchParams.append('code', 'x')],
+    ['two iss', (url) => url.searchParams.append('iss', 'https://login.example')],
+    ['code and error', (url) => url.searchParams.set('error', 'access_denied')],
+    [
+      'two errors',
+      ({ searchParams }) => {
+        searchParams.delete('code')
+        searchParams.append('error', 'a')
+        searchParams.append('error', 'b')
+      },
+    ],
+    ['no code and no error', (url) => url.searchParams.delete('code')],
+    ['an empty code', (url) => url.searchParams.set('code', '')],
+    ['a code of more than 4 KiB', (url) => url.searchParams.set('code', 'x'.repeat(4097))],
+    ['an access token (CB-03)', (url) => url.searchParams.set('access_token', 'x')],
+    ['an ID token (CB-03)', (url) => url.searchParams.set('id_token', 'x')],
+    ['another iss (CB-09)', (url) => url.searchParams.set('iss', 'https://evil.example')],
+    ['no iss (CB-09)', (url) => url.searchParams.delete('iss')],
+  ])('with %s fails the sign-in, and no code is sent (CB-08)', async (_title, change) => {
+    expect(await bad(change)).toMatchObject({ location: `${app}here#`, code: 'invalid_callback' })
+  })
+
+  test.each<[string, (url: URL) => void, Partial<Request>?]>([
+    ['without state', (url) => url.searchParams.delete('state')],
+    ['with an empty state', (url) => url.searchParams.set('state', '')],
+    ['with a made-up state', (url) => url.searchParams.set('state', 'x')],
+    [
+      'with a state that is a little off',
+      (url) => url.searchParams.set('state', `${url.searchParams.get('state')}x`),
+    ],
+    [
+      'in the fragment (CB-03)',
+      (url) => {
+        url.hash = url.search.slice(1)
+        url.search = ''
+      },
+    ],
+    ['by POST (CB-04)', () => {}, { method: 'POST' }],
+    [
+      'with nothing at all',
+      (url) => {
+        url.search = ''
+      },
+    ],
+  ])(
+    '%s is unsolicited: clean redirect, and no code is sent (CB-07)',
+    async (_title, change, request) => {
+      expect(await bad(change, request)).toMatchObject({
+        location: `${app}#`,
+        code: 'unsolicited_callback',
+      })
+    },
+  )
+
+  test('that is an error of the server is told with its code, to the tab that lands (D3)', async () => {
+    const { location, code, message } = await bad(({ searchParams }) => {
+      searchParams.delete('code')
+      searchParams.set('error', 'access_denied')
+      searchParams.set('error_description', '<b>no</b>')
+    })
+    expect({ location, code }).toEqual({ location: `${app}here#`, code: 'access_denied' })
+    expect(message).toContain('access_denied')
+  })
+
+  test('of a sign-in that began more than an hour ago is unsolicited (AR-12)', async () => {
+    const { leave, arrive, browser, server, transactions, locationOf } = createWorld()
+    const back = server.authorize((await leave()).url)
+    browser.setClock(3_600_001)
+    expect(locationOf(await arrive(back))).toBe(`${app}#`)
+    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'unsolicited_callback' })
+  })
+
+  test('that a logout waits for is unsolicited here', async () => {
+    const { transactions, arrive, server, locationOf } = createWorld()
+    const ticket = await transactions.begin({ kind: 'logout', returnTo: `${app}bye` })
+    const { state } = (await transactions.depart(ticket, ['logout']))!
+    const response = await arrive(`${app}tokenward/callback.html?code=x&state=${state}`)
+    expect(locationOf(response)).toBe(`${app}#`)
+    expect(server.requests).toEqual([])
+  })
+
+  test('with a ticket for a state fails: nothing has been sent that it could answer', async () => {
+    const { transactions, arrive, server } = createWorld()
+    const ticket = await transactions.begin({ kind: 'login', returnTo: app })
+    await arrive(`${app}tokenward/callback.html?code=x&state=${ticket}`)
+    expect(server.requests).toEqual([])
+    expect(await transactions.takeForPage('page-1')).toBeDefined()
+  })
+
+  test('whose code is refused fails the sign-in with the reason', async () => {
+    const { leave, arrive, server, transactions, store } = createWorld()
+    const back = server.authorize((await leave()).url)
+    server.answers.push(() => json({ error: 'invalid_grant' }, 400))
+    expect((await arrive(back)).headers.get('location')).toBe(`${app}here#`)
+    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'invalid_grant' })
+    expect(await store.read()).toBeUndefined()
+  })
+
+  test('that cannot be stored fails the sign-in, and the app still opens (CB-11)', async () => {
+    const {
+      leave,
+      arrive,
+      server,
+      session,
+      config,
+      authorizationServer,
+      transactions,
+      platform,
+      visit,
+    } = createWorld()
+    const back = server.authorize((await leave()).url)
+    const broken = {
+      ...session,
+      change: async () => {
+        throw new Error('The disk is full.')
+      },
+    }
+    const login = createLogin(config, authorizationServer, transactions, broken, platform)
+    expect((await login.arrive(visit(back))).headers.get('location')).toBe(`${app}here#`)
+    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'login_interrupted' })
+    expect(arrive).toBeDefined()
+  })
+})
+
+describe('an answer that arrives a second time', () => {
+  test('lands in the app, silently, while the session lives (CB-06)', async () => {
+    const { leave, arrive, server, transactions, locationOf, start, visit } = createWorld()
+    const back = server.authorize((await leave()).url)
+    await arrive(back)
+    for (const again of [arrive(back), start().login.arrive(visit(back))]) {
+      expect(locationOf(await again)).toBe(`${app}here#`)
+      expect(await transactions.takeForPage('page-1')).toBeUndefined()
+    }
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('says so where the session is over', async () => {
+    const { leave, arrive, server, transactions, session } = createWorld()
+    const back = server.authorize((await leave()).url)
+    await arrive(back)
+    await session.end('logout')
+    await arrive(back)
+    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'login_interrupted' })
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('after a worker was stopped in the exchange says so, and sends no code again (CB-15)', async () => {
+    const { leave, server, start, visit, locationOf, transactions } = createWorld()
+    const back = server.authorize((await leave()).url)
+    server.answers.push(() => new Promise(() => {}))
+    void start().login.arrive(visit(back))
+    await settle()
+    expect(locationOf(await start().login.arrive(visit(back)))).toBe(`${app}here#`)
+    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'login_interrupted' })
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('at the same time in two workers sends the code once (CB-06)', async () => {
+    const { leave, server, start, visit } = createWorld()
+    const back = server.authorize((await leave()).url)
+    const workers = [start(), start(), start()]
+    await Promise.all(workers.map(({ login }) => login.arrive(visit(back))))
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+})
+
+test('a failure is told to the page that lands, and to no other (D3)', async () => {
+  const { arrive, transactions } = createWorld()
+  await arrive(`${app}tokenward/callback.html?code=x&state=y`, {}, 'page-7')
+  expect(await transactions.takeForPage('page-1')).toBeUndefined()
+  expect(await transactions.takeForPage('page-7')).toMatchObject({ code: 'unsolicited_callback' })
+})

@@ -1,0 +1,171 @@
+import { describe, expect, test } from 'vitest'
+import { createLogout } from '../sw/logout.js'
+import { type Fetch, noNetwork } from './support/fake-platform.js'
+import { createUnitWorld, type WorldOptions } from './support/worker-parts.js'
+
+const app = 'https://app.example/'
+
+const createWorld = async (options: WorldOptions & { fetch?: Fetch } = {}) => {
+  const world = createUnitWorld(options)
+  const worker = world.createWorker(options)
+  const before = await world.signIn({ idToken: 'the-id-token' })
+  const { authorizationServer, transactions, session } = worker
+  const logout = createLogout(world.config, authorizationServer, transactions, session)
+  const kept: Promise<unknown>[] = []
+  const begin = (input: { returnTo?: string; local?: boolean } = {}) =>
+    logout.begin(input, (work) => void kept.push(work))
+  const visit = async (url: string) =>
+    (await logout.visit(new URL(url))).headers.get('location') ?? ''
+  return { ...world, ...worker, before, logout, begin, kept, visit }
+}
+
+describe('signing out', () => {
+  test('forgets the session, tells the pages, and revokes behind it (SE-01, SE-02)', async () => {
+    const { begin, store, events, server, kept, before } = await createWorld()
+    await begin()
+    expect(await store.read()).toEqual({ status: 'ended', generation: 2, reason: 'logout' })
+    expect(events).toEqual([{ type: 'signed-out', reason: 'logout' }])
+    await Promise.all(kept)
+    expect(server.revoked).toEqual([before.refreshToken])
+  })
+
+  test('goes to the server with a hint, and back to the app’s root (SE-04)', async () => {
+    const { begin, visit, logout, config, server } = await createWorld()
+    const { url, atServer } = await begin()
+    expect(atServer).toBe(true)
+    expect(url).toMatch(/^https:\/\/app\.example\/tokenward\/logout\.html\?ticket=[\w-]{43}$/)
+    const away = new URL(await visit(url!))
+    expect(away.origin + away.pathname).toBe(server.metadata.end_session_endpoint)
+    const params = Object.fromEntries(away.searchParams)
+    expect(params).toEqual({
+      client_id: config.clientId,
+      id_token_hint: 'the-id-token',
+      post_logout_redirect_uri: `${app}tokenward/logout.html`,
+      state: expect.stringMatching(/^[\w-]{43}$/),
+    })
+    expect(await logout.outcome(url!)).toEqual({ server: 'unknown' })
+    expect(await visit(`${app}tokenward/logout.html?state=${params['state']}`)).toBe(`${app}#`)
+    expect(await logout.outcome(url!)).toEqual({ server: 'ended' })
+  })
+
+  test('comes back to where the page wants', async () => {
+    const { begin, visit } = await createWorld()
+    const { url } = await begin({ returnTo: `${app}bye?x#y` })
+    const state = new URL(await visit(url!)).searchParams.get('state')
+    expect(await visit(`${app}tokenward/logout.html?state=${state}`)).toBe(`${app}bye?x#y`)
+  })
+
+  test('does not come back to anywhere else (AR-10)', async () => {
+    const { begin, store } = await createWorld()
+    await expect(begin({ returnTo: 'https://evil.example' })).rejects.toMatchObject({
+      code: 'invalid_input',
+    })
+    expect(await store.read()).toMatchObject({ status: 'active' })
+  })
+
+  test('locally stays here, or goes to returnTo, and still revokes', async () => {
+    const { begin, kept, server, store } = await createWorld()
+    expect(await begin({ local: true })).toEqual({ atServer: false })
+    await Promise.all(kept)
+    expect(server.revoked).toHaveLength(1)
+    expect(server.requests.map(({ url }) => new URL(url).pathname)).not.toContain('/')
+    expect(await store.read()).toMatchObject({ status: 'ended' })
+    expect(await begin({ local: true, returnTo: `${app}bye` })).toEqual({
+      url: `${app}bye`,
+      atServer: false,
+    })
+  })
+
+  test('works offline (SE-02)', async () => {
+    const { begin, store, events, kept } = await createWorld({ fetch: noNetwork })
+    expect(await begin()).toEqual({ url: app, atServer: false })
+    expect(await store.read()).toMatchObject({ status: 'ended' })
+    expect(events).toHaveLength(1)
+    await expect(Promise.all(kept)).resolves.toBeDefined()
+  })
+
+  test('works with a server that knows neither revocation nor logout (SE-04)', async () => {
+    const metadata = { end_session_endpoint: undefined, revocation_endpoint: undefined }
+    const { begin, server, kept, store } = await createWorld({ server: { metadata } })
+    expect(await begin()).toEqual({ url: app, atServer: false })
+    await Promise.all(kept)
+    expect(server.revoked).toEqual([])
+    expect(await store.read()).toMatchObject({ status: 'ended' })
+  })
+
+  test('uses the logoutUrl of the app where the server names none', async () => {
+    const { begin, visit } = await createWorld({
+      server: { metadata: { end_session_endpoint: undefined } },
+      options: { logoutUrl: ({ clientId }) => `https://login.example/v2/logout?c=${clientId}` },
+    })
+    const { url, atServer } = await begin()
+    expect(atServer).toBe(true)
+    expect(await visit(url!)).toMatch(/^https:\/\/login\.example\/v2\/logout\?c=client-/)
+  })
+
+  test('works where nobody is signed in, and says nothing then', async () => {
+    const { begin, session, events, server, kept } = await createWorld()
+    await session.end('logout')
+    events.length = 0
+    await begin()
+    await Promise.all(kept)
+    expect({ events, revoked: server.revoked }).toEqual({ events: [], revoked: [] })
+  })
+
+  test('is not undone by a failure of a later step (SE-01)', async () => {
+    const { config, transactions, session, authorizationServer, store } = await createWorld()
+    const broken = {
+      ...authorizationServer,
+      isReachable: () => Promise.reject(new Error('broken')),
+      revoke: () => Promise.reject(new Error('broken')),
+    }
+    const kept: Promise<unknown>[] = []
+    const logout = createLogout(config, broken, transactions, session)
+    const done = logout.begin({}, (work) => void kept.push(work.catch(() => {})))
+    expect(await done).toMatchObject({ atServer: false })
+    expect(await store.read()).toMatchObject({ status: 'ended' })
+  })
+})
+
+describe('a visit of logout.html', () => {
+  test.each(['', '?ticket=', '?ticket=made-up', '?state=', '?state=made-up', '?state=a&state=b'])(
+    'with %j signs nobody out and leads to the app (AR-08, T9)',
+    async (query) => {
+      const { visit, store } = await createWorld()
+      expect(await visit(`${app}tokenward/logout.html${query}`)).toBe(`${app}#`)
+      expect(await store.read()).toMatchObject({ status: 'active' })
+    },
+  )
+
+  test('with a ticket works once, and within a minute (AR-08)', async () => {
+    const { begin, visit, browser, server } = await createWorld()
+    const first = (await begin()).url!
+    const late = (await begin()).url!
+    expect(await visit(first)).toContain(server.issuer)
+    expect(await visit(first)).toBe(`${app}#`)
+    browser.setClock(60_001)
+    expect(await visit(late)).toBe(`${app}#`)
+  })
+
+  test('with the ticket of a sign-in starts nothing', async () => {
+    const { visit, transactions } = await createWorld()
+    const ticket = await transactions.begin({ kind: 'login', returnTo: app })
+    expect(await visit(`${app}tokenward/logout.html?ticket=${ticket}`)).toBe(`${app}#`)
+  })
+
+  test('a second time with the same state leads to the same page', async () => {
+    const { begin, visit } = await createWorld()
+    const { url } = await begin({ returnTo: `${app}bye` })
+    const state = new URL(await visit(url!)).searchParams.get('state')
+    const back = `${app}tokenward/logout.html?state=${state}`
+    expect([await visit(back), await visit(back)]).toEqual([`${app}bye#`, `${app}bye#`])
+  })
+})
+
+test.each(['', 'nonsense', `${app}tokenward/logout.html`, `${app}?ticket=made-up`])(
+  'the outcome of a logout at %j is unknown',
+  async (url) => {
+    const { logout } = await createWorld()
+    expect(await logout.outcome(url)).toEqual({ server: 'unknown' })
+  },
+)

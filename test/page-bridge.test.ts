@@ -1,0 +1,413 @@
+import { wrap } from 'comlink'
+import fc from 'fast-check'
+import { describe, expect, test, vi } from 'vitest'
+import { TokenError } from '../src/shared/errors.js'
+import { PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
+import { createPageBridge } from '../sw/page-bridge.js'
+import { createFakeBrowser, fakePage, settle } from './support/fake-platform.js'
+
+const names = [
+  ...['hello', 'claim', 'session', 'login', 'checkSession', 'renew', 'logout', 'logoutOutcome'],
+] as const
+
+/** A bridge whose calls only write down that they ran. */
+const createBridge = (more: Partial<WorkerCalls> = {}) => {
+  const browser = createFakeBrowser()
+  const ran: [name: string, ...input: unknown[]][] = []
+  const methods = Object.fromEntries(
+    names.map((name) => [
+      name,
+      async (...input: unknown[]) => {
+        ran.push([name, ...input])
+        return { ran: name }
+      },
+    ]),
+  ) as unknown as WorkerCalls
+  const bridge = createPageBridge(browser.platform())
+
+  /** Opens a port to the worker, as a page does; the event says what became of it. */
+  const open = (event: object = {}) => {
+    const { port1, port2 } = new MessageChannel()
+    const waiting: Promise<unknown>[] = []
+    const taken = bridge.answer(
+      {
+        data: { tokenward: PROTOCOL },
+        origin: 'https://app.example',
+        source: { id: 'page-1', type: 'window' },
+        ports: [port2],
+        waitUntil: (work: Promise<unknown>) => void waiting.push(work),
+        ...event,
+      } as never,
+      () => ({ ...methods, ...more }),
+    )
+    const answers: unknown[] = []
+    port1.onmessage = ({ data }) => answers.push(data)
+    return { port: port1, answers, taken, waiting }
+  }
+
+  /** Sends raw frames on a port, and gives what ran and what was answered. */
+  const send = async (...frames: unknown[]) => {
+    const { port, answers } = open()
+    for (const frame of frames) port.postMessage(frame)
+    await settle()
+    port.close()
+    return { ran: ran.splice(0), answers }
+  }
+
+  return { browser, bridge, open, send, ran }
+}
+
+const raw = (value: unknown) => ({ type: 'RAW', value })
+
+/** A frame as Comlink sends it. */
+const frame = (more: object = {}) => ({
+  id: '1',
+  type: 'APPLY',
+  path: ['session'],
+  argumentList: [],
+  ...more,
+})
+
+describe('a call of a page', () => {
+  test('reaches the method with one plain argument, and is answered as data', async () => {
+    const { send } = createBridge()
+    const input = { returnTo: 'https://app.example/', params: { prompt: 'login' } }
+    expect(await send(frame({ path: ['login'], argumentList: [raw(input)] }))).toEqual({
+      ran: [['login', input]],
+      answers: [{ id: '1', ...raw({ ok: true, value: { ran: 'login' } }) }],
+    })
+  })
+
+  test('works with Comlink at the other end', async () => {
+    const { open } = createBridge()
+    const { port } = open()
+    const remote = wrap<{ session(): Promise<unknown> }>(port)
+    expect(await remote.session()).toEqual({ ok: true, value: { ran: 'session' } })
+    port.close()
+  })
+
+  test.each(names)('of %s is one of the calls that exist', async (name) => {
+    const inputs = {
+      hello: { protocol: 1 },
+      login: { returnTo: '/' },
+      logoutOutcome: { url: '/' },
+    }
+    const value = inputs[name as keyof typeof inputs] ?? {}
+    const { send } = createBridge()
+    expect((await send(frame({ path: [name], argumentList: [raw(value)] }))).ran).toHaveLength(1)
+  })
+
+  test('keeps the worker alive until it is answered, and no longer', async () => {
+    const { browser, open } = createBridge()
+    const { port, waiting } = open()
+    let over = false
+    void Promise.all(waiting).then(() => {
+      over = true
+    })
+    await browser.pass(50_000)
+    expect(over).toBe(false)
+    port.postMessage(frame())
+    await settle()
+    expect(over).toBe(true)
+    expect(browser.timers()).toBe(0)
+    port.close()
+  })
+
+  test('that never comes lets the worker go after a minute', async () => {
+    const { browser, open } = createBridge()
+    const { port, waiting } = open()
+    const over = Promise.all(waiting)
+    await browser.pass(60_000)
+    await expect(over).resolves.toBeDefined()
+    port.close()
+  })
+
+  test('that fails with a TokenError crosses as data (ER-01)', async () => {
+    const { send } = createBridge({
+      session: async () => {
+        throw new TokenError('offline', 'There is no network.', new Error('secret'))
+      },
+    })
+    const error = { code: 'offline', message: 'There is no network.' }
+    expect((await send(frame())).answers).toEqual([{ id: '1', ...raw({ ok: false, error }) }])
+  })
+
+  test('that fails otherwise, or at once, says nothing of the cause (ER-02)', async () => {
+    const session = () => {
+      throw Object.assign(new Error('secret'), { code: 'secret' })
+    }
+    const { answers } = await createBridge({ session }).send(frame())
+    const error = { code: 'worker_timeout', message: expect.any(String) }
+    expect(answers).toEqual([{ id: '1', ...raw({ ok: false, error }) }])
+    expect(JSON.stringify(answers)).not.toContain('secret')
+  })
+
+  test('is told why the worker has no methods for it', async () => {
+    const browser = createFakeBrowser()
+    const bridge = createPageBridge(browser.platform())
+    const { port1, port2 } = new MessageChannel()
+    const wrong = new TokenError('invalid_configuration', 'apis must be a list.')
+    bridge.answer(
+      {
+        data: { tokenward: PROTOCOL },
+        origin: 'https://app.example',
+        source: { id: 'page-1', type: 'window' },
+        ports: [port2],
+        waitUntil: () => {},
+      } as never,
+      () => new Proxy({} as WorkerCalls, { get: () => () => Promise.reject(wrong) }),
+    )
+    const remote = wrap<{ session(): Promise<unknown> }>(port1)
+    expect(await remote.session()).toEqual({
+      ok: false,
+      error: { code: 'invalid_configuration', message: 'apis must be a list.' },
+    })
+    port1.close()
+  })
+})
+
+describe('the guard drops (M14, BR-01)', () => {
+  const hello = [raw({ protocol: 1 })]
+  // What Comlink by itself would do with each of these is code execution, or near it.
+  test.each<[string, unknown]>([
+    ['GET', frame({ type: 'GET' })],
+    ['GET of the root', frame({ type: 'GET', path: [] })],
+    ['SET', frame({ type: 'SET', value: raw(1) })],
+    ['SET of a prototype', frame({ type: 'SET', path: ['__proto__', 'x'], value: raw(1) })],
+    ['CONSTRUCT', frame({ type: 'CONSTRUCT' })],
+    [
+      'CONSTRUCT of Function',
+      frame({ type: 'CONSTRUCT', path: ['session', 'constructor'], argumentList: [raw('0')] }),
+    ],
+    ['ENDPOINT', frame({ type: 'ENDPOINT' })],
+    ['RELEASE', frame({ type: 'RELEASE' })],
+    ['no type', frame({ type: undefined })],
+    ['a type in lower case', frame({ type: 'apply' })],
+    ['a type that is a list', frame({ type: ['APPLY'] })],
+    ['APPLY of the root', frame({ path: [] })],
+    ['no path', frame({ path: undefined })],
+    ['a path that is a string', frame({ path: 'session' })],
+    ['a path like a list', frame({ path: { 0: 'session', length: 1 } })],
+    ['a list in a path', frame({ path: [['session']] })],
+    ['an object in a path', frame({ path: [{ toString: 'session' }] })],
+    ['a number in a path', frame({ path: [0] })],
+    ['call of Function', frame({ path: ['session', 'constructor'], argumentList: [raw('0')] })],
+    ['bind', frame({ path: ['session', 'bind'] })],
+    ['call', frame({ path: ['session', 'call'] })],
+    ['a long path', frame({ path: Array(1000).fill('session') })],
+    ['constructor', frame({ path: ['constructor'] })],
+    ['__proto__', frame({ path: ['__proto__'] })],
+    ['prototype', frame({ path: ['prototype'] })],
+    ['toString', frame({ path: ['toString'] })],
+    ['hasOwnProperty', frame({ path: ['hasOwnProperty'] })],
+    ['__defineGetter__', frame({ path: ['__defineGetter__'] })],
+    ['valueOf', frame({ path: ['valueOf'] })],
+    ['then', frame({ path: ['then'] })],
+    ['an unknown name', frame({ path: ['getToken'] })],
+    ['a name in other case', frame({ path: ['Session'] })],
+    ['an empty name', frame({ path: [''] })],
+    ['no argument list', frame({ path: ['hello'], argumentList: undefined })],
+    ['an argument list like a list', frame({ path: ['hello'], argumentList: { 0: hello[0] } })],
+    ['no argument', frame({ path: ['hello'] })],
+    ['an argument that is null', frame({ path: ['hello'], argumentList: [null] })],
+    ['an argument in second place', frame({ path: ['hello'], argumentList: [raw({}), ...hello] })],
+    ['an argument of another type', frame({ path: ['hello'], argumentList: [raw('1')] })],
+    [
+      'a member of another type',
+      frame({ path: ['hello'], argumentList: [raw({ protocol: '1' })] }),
+    ],
+    ['no returnTo', frame({ path: ['login'], argumentList: [raw({})] })],
+    [
+      'a returnTo that is a list',
+      frame({ path: ['login'], argumentList: [raw({ returnTo: [] })] }),
+    ],
+    [
+      'params that are no strings',
+      frame({ path: ['login'], argumentList: [raw({ returnTo: '/', params: { max_age: 5 } })] }),
+    ],
+    [
+      'params that are null',
+      frame({ path: ['login'], argumentList: [raw({ returnTo: '/', params: null })] }),
+    ],
+    [
+      'params that are a string',
+      frame({ path: ['login'], argumentList: [raw({ returnTo: '/', params: 'a' })] }),
+    ],
+    [
+      'a local that is a string',
+      frame({ path: ['logout'], argumentList: [raw({ local: 'true' })] }),
+    ],
+    [
+      'a returnTo that is null',
+      frame({ path: ['logout'], argumentList: [raw({ returnTo: null })] }),
+    ],
+    ['a number that JSON lacks', frame({ argumentList: [raw({ a: 1n })] })],
+    [
+      'more than 16 KiB (BR-02)',
+      frame({ path: ['login'], argumentList: [raw({ returnTo: `/${'x'.repeat(16_384)}` })] }),
+    ],
+    [
+      'more than 16 KiB that no method asks for (BR-02)',
+      frame({ argumentList: [raw({ more: 'x'.repeat(16_384) })] }),
+    ],
+    ['a string', 'session'],
+    ['null', null],
+    ['a list', [frame()]],
+    ['nothing', undefined],
+  ])('%s', async (_title, message) => {
+    const { send } = createBridge()
+    expect(await send(message)).toEqual({ ran: [], answers: [] })
+    expect(Object.keys(Object.prototype)).toEqual([])
+  })
+
+  test('whatever a page thinks up, unless it is a listed call with a well-formed argument', async () => {
+    const word = fc.oneof(
+      fc.constantFrom(...names, 'constructor', '__proto__', 'prototype', 'toString', 'apply'),
+      fc.string(),
+    )
+    const anyFrame = fc.record(
+      {
+        id: fc.anything(),
+        type: fc.constantFrom('APPLY', 'GET', 'SET', 'CONSTRUCT', 'ENDPOINT', 'RELEASE'),
+        path: fc.oneof(fc.array(word, { maxLength: 3 }), fc.anything()),
+        argumentList: fc.oneof(
+          fc.array(fc.record({ type: fc.constantFrom('RAW', 'HANDLER'), value: fc.anything() })),
+          fc.array(fc.record({ type: fc.constant('RAW'), value: fc.object() })),
+          fc.anything(),
+        ),
+        value: fc.anything(),
+      },
+      { requiredKeys: ['type'] },
+    )
+    const { open, ran } = createBridge()
+    const free = ['claim', 'session', 'checkSession', 'renew', 'logout']
+    await fc.assert(
+      fc.asyncProperty(anyFrame, async (message) => {
+        const { port, answers } = open()
+        try {
+          port.postMessage(message)
+        } catch {
+          // It cannot even be sent.
+          return
+        } finally {
+          await new Promise((resolve) => setTimeout(resolve, 1))
+          port.close()
+        }
+        const calls = ran.splice(0)
+        expect(answers.length).toBeLessThanOrEqual(calls.length)
+        for (const [name, input, ...more] of calls) {
+          expect(message).toMatchObject({ type: 'APPLY', path: [name] })
+          expect(more).toEqual([])
+          expect(JSON.parse(JSON.stringify(input))).toEqual(input)
+          if (!free.includes(name)) expect(Object.keys(input as object)).not.toEqual([])
+        }
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('what is hidden in an argument, and lets only plain data through (BR-02)', async () => {
+    const { send } = createBridge()
+    const value = { list: new Map([[1, 2]]), when: new Date(0), bytes: new Uint8Array(2) }
+    const { ran } = await send(frame({ argumentList: [raw(value)] }))
+    expect(ran).toEqual([
+      ['session', { list: {}, when: '1970-01-01T00:00:00.000Z', bytes: { 0: 0, 1: 0 } }],
+    ])
+  })
+
+  test('a prototype that is hidden in an argument', async () => {
+    const { send } = createBridge()
+    const value = JSON.parse('{"__proto__":{"polluted":true},"constructor":{"prototype":{"p":1}}}')
+    const { ran } = await send(frame({ argumentList: [raw(value)] }))
+    const [[, input] = []] = ran
+    expect(Object.getPrototypeOf(input)).toBe(Object.prototype)
+    expect(input).not.toHaveProperty('polluted')
+    expect({}).not.toHaveProperty('polluted')
+  })
+
+  test.each(['proxy', 'throw'])("Comlink's transfer handler %s (BR-02)", async (name) => {
+    const { open, ran } = createBridge()
+    const { port, answers } = open()
+    const { port1, port2 } = new MessageChannel()
+    const used = vi.fn()
+    port1.onmessage = used
+    const wire = { type: 'HANDLER', name, value: port2 }
+    port.postMessage(frame({ path: ['login'], argumentList: [wire] }), [port2])
+    await settle()
+    expect({ ran, answers }).toEqual({ ran: [], answers: [] })
+    expect(used).not.toHaveBeenCalled()
+    port.close()
+    port1.close()
+  })
+
+  test('what comes after the one call of a port', async () => {
+    const { send } = createBridge()
+    const { ran, answers } = await send(
+      frame(),
+      frame({ id: '2', path: ['renew'] }),
+      frame({ id: '3', type: 'CONSTRUCT', path: ['session', 'constructor'] }),
+    )
+    expect(ran).toEqual([['session', {}]])
+    expect(answers).toHaveLength(1)
+  })
+
+  test('nothing else with a bad message: the call after it still works', async () => {
+    const { send } = createBridge()
+    const { ran } = await send('x', frame({ type: 'GET' }), frame({ path: ['renew'] }))
+    expect(ran).toEqual([['renew', {}]])
+  })
+})
+
+describe('a message is not a call (BR-03)', () => {
+  test.each<[string, object]>([
+    ['without our marker', { data: {} }],
+    ['without data', { data: null }],
+    ['that is a string', { data: 'tokenward' }],
+    ['without a port', { ports: [] }],
+    ['from another origin', { origin: 'https://evil.example' }],
+    ['from a look-alike origin', { origin: 'https://app.example.evil.net' }],
+    ['from the same host over http', { origin: 'http://app.example' }],
+    ['from a sandboxed frame', { origin: 'null' }],
+    ['without origin', { origin: '' }],
+    ['from nowhere', { source: null }],
+    ['from a dedicated worker', { source: { id: 'w', type: 'worker' } }],
+    ['from a shared worker', { source: { id: 'w', type: 'sharedworker' } }],
+    ['from another service worker', { source: { scriptURL: 'https://app.example/sw.js' } }],
+    ['from a port', { source: new MessageChannel().port1 }],
+  ])('%s', async (_title, event) => {
+    const { open, ran } = createBridge()
+    const { taken, port, waiting } = open(event)
+    port.postMessage(frame())
+    await settle()
+    expect({ taken, waiting, ran }).toEqual({ taken: false, waiting: [], ran: [] })
+    port.close()
+  })
+})
+
+describe('the worker', () => {
+  test('calls a page and gets its answer', async () => {
+    const { bridge } = createBridge()
+    const page = fakePage({
+      calls: { openFrame: async ({ limit }) => (limit ? 'done' : 'timeout') },
+    })
+    const input = { url: 'https://app.example/a', doneUrl: 'https://app.example/b', limit: 1 }
+    expect(await bridge.call(page, 'openFrame', input, 1000)).toBe('done')
+  })
+
+  test('waits no longer for a page than it said', async () => {
+    const { browser, bridge } = createBridge()
+    const answer = bridge.call(fakePage(), 'probe', undefined, 1000)
+    await browser.pass(999)
+    expect(browser.timers()).toBe(1)
+    await browser.pass(1)
+    expect(await answer).toBeUndefined()
+  })
+
+  test('tells every page, controlled or not, in frames too', async () => {
+    const { browser, bridge } = createBridge()
+    browser.pages = [fakePage(), fakePage({ topLevel: false, visible: false }), fakePage()]
+    await bridge.tellAll({ type: 'signed-out', reason: 'logout' })
+    const event = { type: 'signed-out', reason: 'logout' }
+    expect(browser.pages.map(({ events }) => events)).toEqual([[event], [event], [event]])
+  })
+})

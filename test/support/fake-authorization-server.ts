@@ -1,0 +1,177 @@
+// A small model of an authorization server, as a `fetch` function: discovery, code grant with PKCE,
+// refresh with rotation and reuse detection, revocation.
+import { createHash, randomUUID } from 'node:crypto'
+import type { AuthorizationServerMetadata } from '../../sw/authorization-server.js'
+
+const base64url = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+
+/** A well-formed JWT. Its signature says nothing: the worker gets it from the server itself. */
+export const jwt = (claims: object, header: object = { alg: 'RS256', typ: 'JWT' }): string =>
+  `${base64url(header)}.${base64url(claims)}.${Buffer.from('signature').toString('base64url')}`
+
+export const json = (body: unknown, status = 200, headers: Record<string, string> = {}) =>
+  new Response(JSON.stringify(body), {
+    status,
+    headers: { 'content-type': 'application/json', ...headers },
+  })
+
+/** One request as the server saw it. */
+export interface SeenRequest {
+  url: string
+  init: RequestInit
+  params: URLSearchParams
+}
+
+export interface FakeServerOptions {
+  issuer?: string
+  now?: () => number
+  /** s */
+  expiresIn?: unknown
+  /** False: a refresh brings no new refresh token. */
+  rotate?: boolean
+  /** Claims of ID tokens beside the necessary ones; undefined leaves one out. */
+  claims?: Record<string, unknown>
+  header?: object
+  /** More for the metadata. */
+  metadata?: Partial<AuthorizationServerMetadata>
+  /** More for each answer of the token endpoint. */
+  tokens?: Record<string, unknown>
+}
+
+export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) => {
+  const { issuer = 'https://login.example', now = Date.now } = options
+  const metadata: AuthorizationServerMetadata = {
+    issuer,
+    authorization_endpoint: `${issuer}/authorize`,
+    token_endpoint: `${issuer}/token`,
+    revocation_endpoint: `${issuer}/revoke`,
+    end_session_endpoint: `${issuer}/logout`,
+    jwks_uri: `${issuer}/jwks`,
+    code_challenge_methods_supported: ['S256'],
+    authorization_response_iss_parameter_supported: true,
+    ...options.metadata,
+  }
+  const codes = new Map<string, { asked: URLSearchParams; subject: string }>()
+  let current: { refreshToken?: string; clientId: string; subject: string } | undefined
+  let count = 0
+
+  const server = {
+    issuer,
+    metadata,
+    /** Change it between requests. */
+    options,
+    requests: [] as SeenRequest[],
+    /** The next answers of the token endpoint, instead of its own. */
+    answers: [] as ((request: SeenRequest) => Response | Promise<Response>)[],
+    /** Everything secret that the server has issued or seen. */
+    secrets: [] as string[],
+    revoked: [] as string[],
+
+    tokenRequests: () => server.requests.filter(({ url }) => url === metadata.token_endpoint),
+
+    idToken: (clientId: string, subject: string, more: object = {}) => {
+      const iat = Math.floor(now() / 1000)
+      return jwt(
+        {
+          iss: issuer,
+          sub: subject,
+          aud: clientId,
+          iat,
+          exp: iat + 600,
+          ...options.claims,
+          ...more,
+        },
+        options.header,
+      )
+    },
+
+    /** What a token endpoint answers; `more` overrides. */
+    issue: (clientId: string, subject: string, more: object = {}) => {
+      const n = ++count
+      const answer = {
+        access_token: `access-token-${n}-${randomUUID()}`,
+        token_type: 'Bearer',
+        expires_in: 'expiresIn' in options ? options.expiresIn : 3600,
+        refresh_token: `refresh-token-${n}-${randomUUID()}`,
+        id_token: server.idToken(clientId, subject, {}),
+        ...options.tokens,
+        ...more,
+      }
+      for (const value of [answer.access_token, answer.refresh_token, answer.id_token]) {
+        if (typeof value === 'string') server.secrets.push(value)
+      }
+      current = { refreshToken: answer.refresh_token, clientId, subject }
+      return answer
+    },
+
+    /** What the user's browser is sent back to, after signing in as `subject`. */
+    authorize: (url: string, subject = 'alice'): URL => {
+      const asked = new URL(url).searchParams
+      const code = `code-${randomUUID()}`
+      server.secrets.push(code, asked.get('state') ?? '', asked.get('nonce') ?? '')
+      codes.set(code, { asked, subject })
+      const back = new URL(asked.get('redirect_uri') ?? '')
+      back.searchParams.set('code', code)
+      back.searchParams.set('state', asked.get('state') ?? '')
+      if (metadata.authorization_response_iss_parameter_supported) {
+        back.searchParams.set('iss', issuer)
+      }
+      return back
+    },
+
+    /** The refresh token that the server takes now. */
+    refreshToken: () => current?.refreshToken,
+    /** Lets the server forget the session, or know this one. */
+    setGrant: (grant: typeof current) => {
+      current = grant
+    },
+
+    fetch: async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {
+      const url = String(input instanceof Request ? input.url : input)
+      const params = new URLSearchParams(String(init.body ?? ''))
+      const request = { url, init, params }
+      server.requests.push(request)
+      if (url.includes('/.well-known/')) return json(metadata)
+      if (url === metadata.revocation_endpoint) {
+        server.revoked.push(params.get('token') ?? '')
+        return new Response(null, { status: 200 })
+      }
+      if (url !== metadata.token_endpoint) return new Response('', { status: 404 })
+      const answer = server.answers.shift()
+      if (answer) return await answer(request)
+      return server.grant(request)
+    },
+
+    /** The token endpoint's own answer. */
+    grant: ({ params }: SeenRequest): Response => {
+      if (params.get('grant_type') === 'authorization_code') {
+        const code = params.get('code') ?? ''
+        const found = codes.get(code)
+        codes.delete(code)
+        const verifier = params.get('code_verifier') ?? ''
+        server.secrets.push(verifier)
+        const challenge = createHash('sha256').update(verifier).digest('base64url')
+        if (!found || challenge !== found.asked.get('code_challenge')) {
+          return json({ error: 'invalid_grant' }, 400)
+        }
+        const clientId = params.get('client_id') ?? ''
+        const nonce = found.asked.get('nonce') ?? undefined
+        const idToken = server.idToken(clientId, found.subject, { nonce, ...options.claims })
+        return json(server.issue(clientId, found.subject, { id_token: idToken, ...options.tokens }))
+      }
+      if (!current || params.get('refresh_token') !== current.refreshToken) {
+        // Reuse detection: the whole grant is gone.
+        current = undefined
+        return json({ error: 'invalid_grant' }, 400)
+      }
+      const { clientId, subject, refreshToken } = current
+      const answer = server.issue(clientId, subject)
+      if (options.rotate !== false) return json(answer)
+      current = { clientId, subject, refreshToken }
+      return json({ ...answer, refresh_token: undefined })
+    },
+  }
+  return server
+}
+
+export type FakeAuthorizationServer = ReturnType<typeof createFakeAuthorizationServer>

@@ -1,0 +1,572 @@
+import { wrap } from 'comlink'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { Answer } from '../src/shared/errors.js'
+import { PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
+import type { TokenWorkerOptions } from '../sw/options.js'
+import type { Platform } from '../sw/platform.js'
+import { createTokenWorker } from '../sw/token-worker.js'
+import type { TraceStep } from '../sw/trace.js'
+import { json } from './support/fake-authorization-server.js'
+import { type FakePage, type Fetch, fakePage, settle } from './support/fake-platform.js'
+import { createUnitWorld, readDatabase, workingOptions } from './support/worker-parts.js'
+
+const app = 'https://app.example/'
+const api = 'https://api.example/orders'
+
+const errors = vi.spyOn(console, 'error')
+beforeEach(() => {
+  errors.mockReset()
+})
+afterEach(() => {
+  expect(errors).not.toHaveBeenCalled()
+})
+
+/** A request as a worker gets it. */
+const requestTo = (url: string, more: Partial<Request> = {}): Request => {
+  const request = new Request(url)
+  for (const [name, value] of Object.entries(more)) Object.defineProperty(request, name, { value })
+  return request
+}
+
+const createWorld = (options: Partial<TokenWorkerOptions> = {}) => {
+  const world = createUnitWorld()
+  const { browser, server } = world
+  const trace: TraceStep[] = []
+  const given = workingOptions({
+    apis: ['https://api.example/', '/api/'],
+    scope: 'openid offline_access',
+    trace: (step) => trace.push(step),
+    ...options,
+  })
+  /** What the API answers; by default, who is asking. */
+  const apis = { answer: (authorization: string | null) => json({ authorization }) }
+  const seen: { url: string; authorization: string | null }[] = []
+  const network: Fetch = async (input, init) => {
+    const url = String(input instanceof Request ? input.url : input)
+    if (url.startsWith(server.issuer)) return await server.fetch(input, init)
+    const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : {}))
+    const authorization = headers.get('authorization')
+    seen.push({ url, authorization })
+    return apis.answer(authorization)
+  }
+  /** Starts the worker; a second call is the worker restarted, or a second one. */
+  const start = (platform: Partial<Platform> = {}) => {
+    const worker = createTokenWorker(given, { ...browser.platform(network), ...platform })
+
+    const dispatch = (
+      request: Request,
+      ids: { clientId?: string; resultingClientId?: string } = {},
+    ) => {
+      let response: Promise<Response> | undefined
+      const waiting: Promise<unknown>[] = []
+      const event = {
+        request,
+        clientId: 'page-1',
+        resultingClientId: 'page-1',
+        ...ids,
+        respondWith: (answer: Promise<Response>) => {
+          response = answer
+        },
+        waitUntil: (work: Promise<unknown>) => void waiting.push(work),
+      }
+      const handled = worker.handle(event as never)
+      return { handled, response, waiting }
+    }
+
+    const call = async <Name extends keyof WorkerCalls>(
+      name: Name,
+      input?: Parameters<WorkerCalls[Name]>[0],
+      page = 'page-1',
+    ): Promise<Awaited<ReturnType<WorkerCalls[Name]>>> => {
+      const { port1, port2 } = new MessageChannel()
+      const handled = worker.handle({
+        data: { tokenward: PROTOCOL },
+        origin: 'https://app.example',
+        source: { id: page, type: 'window' },
+        ports: [port2],
+        waitUntil: () => {},
+      } as never)
+      expect(handled).toBe(true)
+      const remote = wrap<Record<string, (input: unknown) => Promise<Answer<never>>>>(port1)
+      const answer = await remote[name]!(input)
+      port1.close()
+      if (answer.ok) return answer.value
+      throw Object.assign(new Error(answer.error.message), answer.error)
+    }
+
+    const navigate = async (url: string, more: Partial<Request> = {}, page = 'page-1') => {
+      const { response } = dispatch(
+        requestTo(url, { mode: 'navigate', destination: 'document', ...more }),
+        { clientId: '', resultingClientId: page },
+      )
+      const answer = await response
+      return answer?.headers.get('location') ?? ''
+    }
+
+    /** Signs in, all the way; the answer is where the browser ends up. */
+    const signIn = async (subject = 'alice') => {
+      const { url } = await call('login', { returnTo: `${app}here` })
+      return await navigate(server.authorize(await navigate(url), subject).href)
+    }
+
+    const fetchApi = async (url = api) => await (await dispatch(requestTo(url)).response)?.json()
+
+    return { worker, dispatch, call, navigate, signIn, fetchApi }
+  }
+
+  /** Opens a page that runs frames as a browser does. */
+  const open = (id: string, worker: () => ReturnType<typeof start>, subject?: string): FakePage => {
+    const page = fakePage({
+      id,
+      calls: {
+        probe: () => ({ able: true, visible: true }),
+        openFrame: async ({ url, doneUrl }) => {
+          const frame = { destination: 'iframe' } as const
+          const back = server.authorize(await worker().navigate(url, frame, 'frame'), subject)
+          if (subject === undefined) {
+            back.searchParams.delete('code')
+            back.searchParams.set('error', 'login_required')
+          }
+          const end = await worker().navigate(back.href, frame, 'frame')
+          return end.startsWith(doneUrl) ? 'done' : 'timeout'
+        },
+      },
+    })
+    browser.pages.push(page)
+    return page
+  }
+
+  const name = `tokenward ${given.issuer} ${given.clientId}`
+  return { browser, server, apis, seen, trace, start, open, name }
+}
+
+describe('a token worker', () => {
+  test('does nothing until it is asked: no request, lock, message or timer (CB-12)', async () => {
+    const { browser, server, seen, start } = createWorld()
+    start()
+    await settle()
+    expect({ requests: server.requests, seen, timers: browser.timers() }).toEqual({
+      requests: [],
+      seen: [],
+      timers: 0,
+    })
+    expect(browser.locks).toEqual([])
+    expect(browser.announcements).toEqual([])
+  })
+
+  test('answers synchronously or not at all (D2)', () => {
+    const { dispatch, worker } = createWorld().start()
+    expect(dispatch(requestTo(api))).toMatchObject({ handled: true, response: expect.any(Promise) })
+    const other = dispatch(requestTo('https://other.example/'))
+    expect(other).toEqual({ handled: false, response: undefined, waiting: [] })
+    expect(worker.handle({ data: 'not ours', ports: [], source: null } as never)).toBe(false)
+  })
+
+  test('signs in, attaches the token, renews it, and signs out', async () => {
+    const { browser, server, seen, trace, start, open } = createWorld()
+    const { call, signIn, fetchApi } = start()
+    const page = open('page-1', start, 'alice')
+    expect(await call('session')).toEqual({})
+    expect(await fetchApi()).toEqual({ authorization: null })
+    expect(await signIn()).toBe(`${app}here#`)
+    expect(await call('session')).toMatchObject({
+      session: { claims: { sub: 'alice' }, state: 'fresh' },
+    })
+    const first = await fetchApi()
+    expect(first.authorization).toMatch(/^Bearer access-token-1-/)
+    expect(await fetchApi(`${app}api/x`)).toEqual(first)
+    browser.setClock(3_600_000)
+    expect((await fetchApi()).authorization).toMatch(/^Bearer access-token-2-/)
+    await call('renew')
+    expect((await fetchApi()).authorization).toMatch(/^Bearer access-token-3-/)
+    expect(await call('logout', { local: true })).toEqual({ atServer: false })
+    expect(await call('session')).toEqual({ ended: 'logout' })
+    expect(await fetchApi()).toEqual({ authorization: null })
+    await settle()
+    expect(server.revoked).toHaveLength(1)
+    expect(page.events.map(({ type }) => type)).toEqual(
+      expect.arrayContaining(['signed-in', 'renewed', 'signed-out']),
+    )
+    expect(seen).toHaveLength(6)
+    expect(trace.map(({ step }) => step)).toContain('refreshed')
+  })
+
+  test('tells no secret to pages, trace, announcements or names (PV-01, BR-04)', async () => {
+    const { browser, server, trace, start, open } = createWorld()
+    const { call, signIn, fetchApi } = start()
+    const page = open('page-1', start, 'alice')
+    await signIn()
+    await fetchApi()
+    browser.setClock(3_600_000)
+    await fetchApi()
+    await call('checkSession')
+    const told = JSON.stringify([
+      ...[page.events, trace, browser.announcements, browser.locks, await call('session')],
+      await call('hello', { protocol: PROTOCOL }),
+      await call('logout', {}),
+    ])
+    expect(server.secrets.filter(Boolean).length).toBeGreaterThan(8)
+    for (const secret of server.secrets.filter(Boolean)) expect(told).not.toContain(secret)
+  })
+
+  test('goes on after a restart at any point, without a refresh (D5)', async () => {
+    const { server, start, name } = createWorld()
+    await start().signIn()
+    expect((await start().fetchApi()).authorization).toMatch(/^Bearer access-token-1-/)
+    expect((await start().call('session')).session).toBeDefined()
+    expect(server.tokenRequests()).toHaveLength(1)
+    expect((await readDatabase(name))['session']).toHaveLength(1)
+  })
+
+  test('repeats a request that an early end of the token has spoiled (RF-15)', async () => {
+    const { server, apis, start, open } = createWorld()
+    const { signIn, fetchApi } = start()
+    open('page-1', start, 'alice')
+    await signIn()
+    apis.answer = (authorization) =>
+      authorization?.includes('access-token-1')
+        ? new Response('', { status: 401 })
+        : json({ authorization })
+    expect((await fetchApi()).authorization).toMatch(/^Bearer access-token-2-/)
+    expect(server.tokenRequests()).toHaveLength(2)
+  })
+
+  test('sends one token request for 100 calls in five tabs and two workers (RF-01)', async () => {
+    const { browser, server, start } = createWorld()
+    const workers = [start(), start()]
+    await workers[0]!.signIn()
+    browser.setClock(3_600_000)
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, (_, index) => workers[index % 2]!.fetchApi()),
+    )
+    expect(new Set(answers.map(({ authorization }) => authorization)).size).toBe(1)
+    expect(server.tokenRequests()).toHaveLength(2)
+  })
+
+  test('signs in silently where the refresh token is gone (issue: silent login)', async () => {
+    const { browser, server, start, open } = createWorld()
+    const world = start()
+    open('page-1', () => world, 'alice')
+    await world.signIn()
+    browser.setClock(3_600_000)
+    server.answers.push(() => json({ error: 'invalid_grant' }, 400))
+    expect((await world.fetchApi()).authorization).toMatch(/^Bearer access-token-2-/)
+    expect(server.tokenRequests()).toHaveLength(3)
+  })
+
+  test('ends the session where the server knows nobody, and the API answers itself (SE-12)', async () => {
+    const { browser, server, start, open } = createWorld()
+    const world = start()
+    const page = open('page-1', () => world)
+    await world.signIn()
+    browser.setClock(3_600_000)
+    server.answers.push(() => json({ error: 'invalid_grant' }, 400))
+    const answers = await Promise.all(Array.from({ length: 5 }, () => world.fetchApi()))
+    for (const answer of answers) expect(answer).toEqual({ authorization: null })
+    const ends = page.events.filter(({ type }) => type === 'signed-out')
+    expect(ends).toEqual([{ type: 'signed-out', reason: 'ended' }])
+    expect(await world.call('session')).toEqual({ ended: 'ended' })
+  })
+
+  test('never sends a token to an endpoint of the server, though a rule covers it (CF-02)', async () => {
+    const { seen, server, start } = createWorld({ apis: ['https://login.example/'] })
+    const { signIn, dispatch } = start()
+    await signIn()
+    const token = dispatch(requestTo(`${server.issuer}/token`))
+    expect(token.handled).toBe(false)
+    expect(dispatch(requestTo(`${server.issuer}/userinfo`)).handled).toBe(true)
+    // A worker that has just been started learns it from the record.
+    const fresh = start().dispatch(requestTo(`${server.issuer}/token`))
+    await fresh.response
+    const last = server.requests.at(-1)!
+    expect(last.url).toBe(`${server.issuer}/token`)
+    expect(new Headers(last.init.headers).has('authorization')).toBe(false)
+    expect(seen).toEqual([])
+  })
+})
+
+describe('the calls of a page', () => {
+  test('hello names the protocol, the probe, and how this page was landed on, once (BR-03)', async () => {
+    const { call, navigate } = createWorld().start()
+    const hello = { protocol: PROTOCOL, probeUrl: `${app}tokenward/done.html`, landing: undefined }
+    expect(await call('hello', { protocol: PROTOCOL })).toEqual(hello)
+    await navigate(`${app}tokenward/callback.html?code=x&state=y`, {}, 'page-2')
+    expect(await call('hello', { protocol: PROTOCOL })).toEqual(hello)
+    const landed = await call('hello', { protocol: PROTOCOL }, 'page-2')
+    expect(landed.landing).toMatchObject({ code: 'unsolicited_callback' })
+    expect(await call('hello', { protocol: PROTOCOL }, 'page-2')).toEqual(hello)
+  })
+
+  test('claim takes control of the pages (BR-10)', async () => {
+    const { browser, start } = createWorld()
+    await start().call('claim')
+    expect(browser.claims).toBe(1)
+  })
+
+  test('renew renews, or says why not', async () => {
+    const { server, browser, start } = createWorld()
+    const { call, signIn } = start()
+    await expect(call('renew')).rejects.toMatchObject({ code: 'signed_out' })
+    await signIn()
+    await call('renew')
+    expect(server.tokenRequests()).toHaveLength(2)
+    browser.online = false
+    server.answers.push(() => Promise.reject(new TypeError('Failed to fetch')))
+    await expect(call('renew')).rejects.toMatchObject({ code: 'offline' })
+  })
+
+  test('checkSession finds the user that the server knows', async () => {
+    const { start, open, server } = createWorld()
+    const world = start()
+    open('page-1', () => world, 'alice')
+    const both = [world.call('checkSession'), world.call('checkSession')]
+    for (const report of await Promise.all(both)) {
+      expect(report).toMatchObject({ session: { claims: { sub: 'alice' } } })
+    }
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('checkSession never ends a session', async () => {
+    const { start, open } = createWorld()
+    const world = start()
+    open('page-1', () => world)
+    expect(await world.call('checkSession')).toEqual({})
+    await world.signIn()
+    expect(await world.call('checkSession')).toEqual({})
+    expect(await world.call('session')).toMatchObject({ session: { state: 'fresh' } })
+  })
+
+  test('checkSession says why it could not be done', async () => {
+    const { start, browser } = createWorld()
+    const { call } = start()
+    await expect(call('checkSession')).rejects.toMatchObject({ code: 'no_page' })
+    browser.online = false
+    await expect(call('checkSession')).rejects.toMatchObject({ code: 'offline' })
+  })
+
+  test('logout goes to the server and back, and knows the outcome', async () => {
+    const { start, server } = createWorld()
+    const { call, signIn, navigate } = start()
+    await signIn()
+    const { url } = await call('logout', { returnTo: `${app}bye` })
+    const away = new URL(await navigate(url!))
+    expect(away.href.startsWith(`${server.issuer}/logout`)).toBe(true)
+    expect(await call('logoutOutcome', { url: url! })).toEqual({ server: 'unknown' })
+    const state = away.searchParams.get('state')
+    expect(await navigate(`${app}tokenward/logout.html?state=${state}`)).toBe(`${app}bye#`)
+    expect(await call('logoutOutcome', { url: url! })).toEqual({ server: 'ended' })
+  })
+})
+
+describe('an auth page', () => {
+  test.each(['login', 'silent', 'logout', 'done'])(
+    '%s that is posted to leads to the app, and does nothing (CB-04)',
+    async (page) => {
+      const { start, server } = createWorld()
+      const location = await start().navigate(`${app}tokenward/${page}.html`, { method: 'POST' })
+      expect(location).toBe(`${app}#`)
+      expect(server.requests).toEqual([])
+    },
+  )
+
+  test('that a script asks for is refused, and nothing is exchanged (CB-05)', async () => {
+    const { start, server } = createWorld()
+    const { dispatch, call, navigate } = start()
+    const { url } = await call('login', { returnTo: app })
+    const back = server.authorize(await navigate(url))
+    server.requests.length = 0
+    for (const more of [{}, { mode: 'no-cors', destination: 'image' }] as const) {
+      const response = await dispatch(requestTo(back.href, more)).response
+      expect(response?.status).toBe(403)
+      expect(response?.headers.get('cache-control')).toBe('no-store')
+    }
+    expect(server.requests).toEqual([])
+    expect(await navigate(back.href)).toBe(`${app}#`)
+  })
+
+  test('done.html tells a page that asks for it that the worker is there (D10)', async () => {
+    const { dispatch } = createWorld().start()
+    const response = await dispatch(requestTo(`${app}tokenward/done.html`)).response
+    expect(response?.status).toBe(204)
+    expect(response?.headers.has('x-tokenward')).toBe(true)
+  })
+
+  test('never reaches the network, whatever fails inside (CB-11)', async () => {
+    const { start } = createWorld()
+    const original = indexedDB.open
+    indexedDB.open = () => {
+      throw new DOMException('blocked', 'SecurityError')
+    }
+    try {
+      const { navigate } = start()
+      for (const page of ['login', 'silent', 'callback', 'logout']) {
+        const url = `${app}tokenward/${page}.html?ticket=x&state=y&code=z`
+        expect(await navigate(url)).toBe(`${app}#`)
+      }
+    } finally {
+      indexedDB.open = original
+    }
+  })
+
+  test('is answered though the database is full of nonsense (CB-12, ST-08)', async () => {
+    const { start, name } = createWorld()
+    await start().signIn()
+    await new Promise((resolve) => {
+      const request = indexedDB.open(name)
+      request.onsuccess = () => {
+        const db = request.result
+        const tx = db.transaction(['session', 'transactions', 'server'], 'readwrite')
+        tx.objectStore('session').put('nonsense', 'current')
+        tx.objectStore('transactions').put(5, 'x')
+        tx.objectStore('server').put(null, 'metadata')
+        tx.oncomplete = () => {
+          db.close()
+          resolve(undefined)
+        }
+      }
+    })
+    const { call, fetchApi, signIn } = start()
+    expect((await call('session')).session).toBeUndefined()
+    expect(await fetchApi()).toEqual({ authorization: null })
+    expect(await signIn()).toBe(`${app}here#`)
+    expect((await fetchApi()).authorization).toMatch(/^Bearer/)
+  })
+})
+
+describe('fetch()', () => {
+  test('sends a request of an API with the token, and any other as it is (IN-18)', async () => {
+    const { start, seen } = createWorld()
+    const { worker, signIn } = start()
+    await signIn()
+    await worker.fetch(new Request(api))
+    await worker.fetch(new Request('https://other.example/'))
+    await worker.fetch(new Request(api, { headers: { authorization: 'Basic x' } }))
+    expect(seen.map(({ authorization }) => authorization)).toEqual([
+      expect.stringMatching(/^Bearer access-token-1-/),
+      null,
+      'Basic x',
+    ])
+  })
+
+  test('renews like any other request', async () => {
+    const { browser, start, seen } = createWorld()
+    const { worker, signIn } = start()
+    await signIn()
+    browser.setClock(3_600_000)
+    await worker.fetch(new Request(api))
+    expect(seen[0]?.authorization).toMatch(/^Bearer access-token-2-/)
+  })
+})
+
+describe('a token worker with wrong options', () => {
+  const wrong = [{ clientSecret: 'x' }, { apis: ['*'] }, { issuer: 'http://login.example' }]
+
+  test.each(wrong)(
+    '%j does not throw: a worker that cannot start is an open door (CF-03)',
+    (more) => {
+      errors.mockImplementation(() => {})
+      expect(() => createWorld(more as never).start()).not.toThrow()
+      expect(errors).toHaveBeenCalledTimes(1)
+      expect(errors.mock.calls[0]?.[0]).toMatchObject({ code: 'invalid_configuration' })
+      errors.mockReset()
+    },
+  )
+
+  test.each([undefined, null, 5, 'x'])('%j does not throw either', (options) => {
+    errors.mockImplementation(() => {})
+    const { browser } = createUnitWorld()
+    expect(() => createTokenWorker(options as never, browser.platform())).not.toThrow()
+    errors.mockReset()
+  })
+
+  test('gives no request a token, and declines it (CF-03)', async () => {
+    errors.mockImplementation(() => {})
+    const { start, seen } = createWorld({ leeway: -1 })
+    const { dispatch, worker } = start()
+    expect(dispatch(requestTo(api)).handled).toBe(false)
+    await worker.fetch(new Request(api))
+    expect(seen).toEqual([{ url: api, authorization: null }])
+    errors.mockReset()
+  })
+
+  test('says why to every call of a page (D1)', async () => {
+    errors.mockImplementation(() => {})
+    const { call } = createWorld({ leeway: -1 }).start()
+    const calls = [
+      call('hello', { protocol: PROTOCOL }),
+      call('session'),
+      call('login', { returnTo: app }),
+      call('renew'),
+      call('logout', {}),
+      call('checkSession'),
+    ]
+    for (const each of calls) {
+      await expect(each).rejects.toMatchObject({
+        code: 'invalid_configuration',
+        message: expect.stringContaining('leeway'),
+      })
+    }
+    errors.mockReset()
+  })
+})
+
+describe('listen()', () => {
+  const listen = (options: Partial<TokenWorkerOptions>, claim?: boolean) => {
+    const scope = new EventTarget()
+    vi.stubGlobal('self', scope)
+    const world = createWorld(options)
+    const { worker } = world.start()
+    worker.listen(claim === undefined ? undefined : { claim })
+    const dispatch = (type: string, more: object = {}) => {
+      const waiting: Promise<unknown>[] = []
+      const event = Object.assign(new Event(type, { cancelable: true }), {
+        waitUntil: (work: Promise<unknown>) => void waiting.push(work),
+        respondWith: vi.fn(),
+        ...more,
+      })
+      const later = vi.fn()
+      scope.addEventListener(type, later, { once: true })
+      scope.dispatchEvent(event)
+      scope.removeEventListener(type, later)
+      return { event, waiting, reachedOthers: later.mock.calls.length === 1 }
+    }
+    return { ...world, dispatch }
+  }
+  afterEach(() => {
+    vi.unstubAllGlobals()
+  })
+
+  test('keeps what is ours from later listeners, and nothing else (D10)', () => {
+    const { dispatch } = listen({})
+    const ours = dispatch('fetch', { request: requestTo(api), clientId: '' })
+    expect(ours.event.respondWith).toHaveBeenCalledTimes(1)
+    expect(ours.reachedOthers).toBe(false)
+    const other = dispatch('fetch', { request: requestTo('https://other.example/'), clientId: '' })
+    expect(other.event.respondWith).not.toHaveBeenCalled()
+    expect(other.reachedOthers).toBe(true)
+    expect(dispatch('message', { data: 'x', ports: [], source: null }).reachedOthers).toBe(true)
+  })
+
+  test('claims pages only where it was asked to', async () => {
+    const quiet = listen({})
+    await Promise.all(quiet.dispatch('activate').waiting)
+    expect(quiet.browser.claims).toBe(0)
+    const claiming = listen({}, true)
+    await Promise.all(claiming.dispatch('activate').waiting)
+    expect(claiming.browser.claims).toBe(1)
+    expect(claiming.dispatch('install').waiting).toEqual([])
+  })
+
+  test('lets the installation of a wrong worker fail, after telling the pages why (CF-03)', async () => {
+    errors.mockImplementation(() => {})
+    const { browser, dispatch } = listen({ leeway: -1 })
+    const page = fakePage()
+    browser.pages.push(page)
+    const [waiting] = dispatch('install').waiting
+    await expect(waiting).rejects.toMatchObject({ code: 'invalid_configuration' })
+    expect(page.events).toMatchObject([
+      { type: 'problem', error: { code: 'invalid_configuration' } },
+    ])
+    errors.mockReset()
+  })
+})
