@@ -55,11 +55,17 @@ const register = async (url: string | URL, options: RegisterOptions) => {
 /** Waits for the registration that the app's own tooling makes for this page. */
 const adopt = async (): Promise<ServiceWorkerRegistration> => {
   const container = navigator.serviceWorker
+  /** While the script is still being fetched, a registration without any worker is found. */
+  const find = async () => {
+    const found = await container.getRegistration()
+    return found?.active || found?.waiting || found?.installing ? found : undefined
+  }
   let timer: ReturnType<typeof setTimeout> | undefined
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(resolve, adoptLimit)
   })
-  const found = (await container.getRegistration()) ?? (await Promise.race([container.ready, late]))
+  // In the end, one that is being installed is found: that may take as long as it likes.
+  const found = (await find()) ?? (await Promise.race([container.ready, late])) ?? (await find())
   clearTimeout(timer)
   if (found) return found
   throw new TokenError(

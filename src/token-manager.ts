@@ -92,6 +92,13 @@ const removeBareHash = () => {
   }
 }
 
+/** A URL relative to this page, made absolute; what is none is left for the worker to refuse. */
+const absolute = (url: string): string =>
+  URL.canParse(url, location.href) ? new URL(url, location.href).href : url
+
+/** ms for a worker that could not be installed to say why. */
+const reasonLimit = 1_000
+
 /** Leaves the page. Settles only if it comes back from the back/forward cache. */
 const leaveFor = (url: string): Promise<void> =>
   new Promise((resolve) => {
@@ -125,6 +132,10 @@ export const createTokenManager = (
   let landing: SessionEvent | undefined
   let last: Session | undefined
   let configurationError: TokenError | undefined
+  let tellReason = () => {}
+  const reasonTold = new Promise<void>((resolve) => {
+    tellReason = resolve
+  })
   let leaving: Promise<never> | undefined
 
   const emit = (event: SessionEvent) => {
@@ -142,6 +153,7 @@ export const createTokenManager = (
     const event = toSessionEvent(wire)
     if (event.type === 'problem' && event.error.code === 'invalid_configuration') {
       configurationError = event.error
+      tellReason()
     }
     if ('session' in event && event.session) last = event.session
     if (event.type === 'signed-out') last = undefined
@@ -149,9 +161,18 @@ export const createTokenManager = (
   }
 
   let registration: ServiceWorkerRegistration | undefined
+  /** Every worker the registration has had: one that failed to install may still say why. */
+  const workers = new Set<MessageEventSource | null>()
+  const meetWorkers = () => {
+    for (const which of ['active', 'waiting', 'installing'] as const) {
+      if (registration?.[which]) workers.add(registration[which])
+    }
+  }
   const registering = isBrowser
     ? findRegistration(scriptUrl, options).then((found) => {
         registration = found
+        meetWorkers()
+        found.addEventListener('updatefound', meetWorkers)
         return found
       })
     : new Promise<ServiceWorkerRegistration>(() => {})
@@ -159,12 +180,7 @@ export const createTokenManager = (
 
   const bridge = createWorkerBridge(
     async () => await whenActive(await registering),
-    (source) =>
-      source !== null &&
-      (!registration ||
-        [registration.active, registration.waiting, registration.installing].includes(
-          source as ServiceWorker,
-        )),
+    (source) => source !== null && (!registration || workers.has(source)),
     onEvent,
   )
 
@@ -243,9 +259,14 @@ export const createTokenManager = (
     emit(event)
   }
 
-  const ready = setUp().catch((cause) => {
-    // The worker says by name what is wrong with its options, before its installation fails.
-    throw configurationError ?? asTokenError(cause)
+  const ready = setUp().catch(async (cause) => {
+    const error = asTokenError(cause)
+    // Before its installation fails, the worker says by name what is wrong with its options; but
+    // nothing makes what it says arrive before the failure does.
+    if (error.code === 'worker_script_failed' && registration) {
+      await Promise.race([reasonTold, new Promise((late) => setTimeout(late, reasonLimit))])
+    }
+    throw configurationError ?? error
   })
   ready.catch(() => {})
 
@@ -257,7 +278,7 @@ export const createTokenManager = (
     login: (input = {}) => {
       leaving ??= (async (): Promise<never> => {
         await whenShown()
-        const returnTo = new URL(input.returnTo ?? location.href, location.href).href
+        const returnTo = absolute(input.returnTo ?? location.href)
         const { url } = await bridge.ask('login', {
           returnTo,
           params: input.params,
@@ -272,7 +293,9 @@ export const createTokenManager = (
 
     checkSession: async () => {
       await whenShown()
-      return learn(await bridge.ask('checkSession'))
+      const report = await bridge.ask('checkSession')
+      // That the server knows nobody does not end the session that is here.
+      return report.session && learn(report)
     },
 
     renew: () => bridge.ask('renew'),
@@ -280,12 +303,13 @@ export const createTokenManager = (
     logout: async (input = {}) => {
       const { returnTo, local } = input
       const { url, atServer } = await bridge.ask('logout', {
-        returnTo: returnTo === undefined ? returnTo : new URL(returnTo, location.href).href,
+        returnTo: returnTo === undefined ? returnTo : absolute(returnTo),
         local,
       })
       if (url === undefined) return { server: 'unknown' }
       if (!atServer) {
-        location.assign(url)
+        // Offline, the app's root may be a page that the browser cannot show.
+        if (returnTo !== undefined || navigator.onLine) location.assign(url)
         return { server: 'unknown' }
       }
       await leaveFor(url)

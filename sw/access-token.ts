@@ -6,9 +6,9 @@ import type { SilentLogin } from './silent-login.js'
 import type { ActiveRecord } from './store.js'
 import { withTimeLimit } from './time-limit.js'
 
-/** What a request gets: a token and the sign-in it belongs to, or why there is none. */
+/** What a request gets: a token and whose it is, or why there is none. */
 export type TokenResult =
-  | { kind: 'token'; accessToken: string; session: string }
+  | { kind: 'token'; accessToken: string; owner: string }
   /** Nobody is signed in, or no longer: the API itself answers a request without a token. */
   | { kind: 'signed-out' }
   /** Somebody is signed in, but there is no token to be had now. */
@@ -24,10 +24,19 @@ const longestPause = 600_000
 const notNow = (): TokenError =>
   new TokenError('timeout', 'The access token could not be renewed in time.')
 
-const toResult = ({ accessToken, session }: ActiveRecord): TokenResult =>
-  accessToken === undefined
+/** Two sign-ins of one user are as good as one; without a subject, each is on its own. */
+const ownerOf = ({ subject, session }: ActiveRecord): string => subject ?? session
+
+const toResult = (record: ActiveRecord): TokenResult =>
+  record.accessToken === undefined
     ? { kind: 'unavailable', error: notNow() }
-    : { kind: 'token', accessToken, session }
+    : { kind: 'token', accessToken: record.accessToken, owner: ownerOf(record) }
+
+/** Never send one user's request with another one's token. */
+const userChanged = (): TokenResult => {
+  const error = new TokenError('user_changed', 'Another sign-in has replaced the session.')
+  return { kind: 'unavailable', error }
+}
 
 /**
  * The access token for requests: from memory, else from the disk, else renewed. One renewal at a
@@ -46,10 +55,7 @@ export const createAccessToken = (
   const afterChange = async (waitedFor: ActiveRecord): Promise<TokenResult> => {
     const latest = await session.readAgain()
     if (latest?.status !== 'active') return { kind: 'signed-out' }
-    if (latest.session === waitedFor.session) return toResult(latest)
-    // Never send one user's request with another one's token.
-    const error = new TokenError('user_changed', 'Another sign-in has replaced the session.')
-    return { kind: 'unavailable', error }
+    return ownerOf(latest) === ownerOf(waitedFor) ? toResult(latest) : userChanged()
   }
 
   /** `fresh`: use it. `ageing`: use it, and renew it meanwhile. `dead`: renew it first. */
@@ -119,7 +125,8 @@ export const createAccessToken = (
     try {
       return await renewRecord(record)
     } finally {
-      await session.setRenewing(false, session.peek())
+      // Memory may have let go of it: a renewal that fails can take long.
+      await session.setRenewing(false, await session.read())
     }
   }
 
@@ -178,7 +185,12 @@ export const createAccessToken = (
       if (state === 'fresh') return toResult(record)
       if (isPausing(record) && state === 'ageing') return toResult(record)
       const renewal = renew(record.accessToken)
-      if (canWait && state === 'dead') return await renewal
+      if (canWait && state === 'dead') {
+        const result = await renewal
+        // The wait may have been for the lock, while somebody else signed in.
+        const isOurs = result.kind !== 'token' || result.owner === ownerOf(record)
+        return isOurs ? result : userChanged()
+      }
       keepAlive(renewal)
       return toResult(record)
     },

@@ -85,7 +85,7 @@ export const createApiRequest = (
       return response
     }
 
-    const sendWithToken = async (token: string, session: string): Promise<Response> => {
+    const sendWithToken = async (token: string, owner: string): Promise<Response> => {
       const spare = copyOf(request)
       step?.('attached')
       const response = await send(request, token)
@@ -97,7 +97,7 @@ export const createApiRequest = (
       const renewal = accessToken.renew(token)
       context.keepAlive(renewal)
       const renewed = await bounded(renewal)
-      if (renewed?.kind !== 'token' || renewed.session !== session) return answer(response)
+      if (renewed?.kind !== 'token' || renewed.owner !== owner) return answer(response)
       if (!(await isWanted(request, context))) return answer(response)
       step?.('retried')
       const second = await send(spare, renewed.accessToken)
@@ -114,7 +114,7 @@ export const createApiRequest = (
       // Only now does a worker that has just been started know where these are.
       if (isProtocolEndpoint(new URL(request.url))) return answer(await fetch(request))
     }
-    if (result?.kind === 'token') return await sendWithToken(result.accessToken, result.session)
+    if (result?.kind === 'token') return await sendWithToken(result.accessToken, result.owner)
     if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
       step?.('passed')
       return answer(await fetch(request))

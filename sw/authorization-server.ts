@@ -258,6 +258,13 @@ export const createAuthorizationServer = (
     }
   }
 
+  /** Nobody checks `none`, and what is made with a secret is not for a public client (OIDC). */
+  const withoutSecrets = (as: AuthorizationServerMetadata): AuthorizationServerMetadata => {
+    const algorithms = as.id_token_signing_alg_values_supported
+    const isSafe = (algorithm: string) => !/^(none|HS)/.test(algorithm)
+    return { ...as, id_token_signing_alg_values_supported: algorithms?.filter(isSafe) }
+  }
+
   const client = (skew = 0): oauth.Client => ({ client_id: clientId, [oauth.clockSkew]: skew })
 
   /** A token response as the protocol library wants it, with a sane lifetime. */
@@ -409,12 +416,16 @@ export const createAuthorizationServer = (
       }
       try {
         const answer = await oauth.processAuthorizationCodeResponse(
-          as,
+          withoutSecrets(as),
           client(skew),
           toResponse(body),
           wantsIdToken ? { expectedNonce: nonce, requireIdToken: true, maxAge } : { maxAge },
         )
         const claims = oauth.getValidatedIdTokenClaims(answer)
+        // oauth4webapi looks at azp only beside several aud, and takes an empty sub.
+        if (claims && (!claims.sub || (claims.azp ?? clientId) !== clientId)) {
+          throw new Error('its sub is empty, or its azp is another client.')
+        }
         return { ...toTokens(answer, issuedAt), claims: userClaims(claims), subject: claims?.sub }
       } catch (cause) {
         throw refusedIdToken(cause)
@@ -448,7 +459,7 @@ export const createAuthorizationServer = (
       if (!isOurs || (subject ?? sub) !== sub) return { kind: 'other-user' }
       try {
         const answer = await oauth.processRefreshTokenResponse(
-          await metadata(),
+          withoutSecrets(await metadata()),
           client(skewOf(idToken)),
           Response.json({ access_token: accessToken, token_type: 'bearer', id_token: idToken }),
         )

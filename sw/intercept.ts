@@ -7,15 +7,21 @@ export type Interception =
   | { kind: 'auth-subresource'; page: AuthPage }
   | { kind: 'api'; rule: ApiRule }
 
-/** Slashes and backslashes that a server might decode into path separators, however often. */
-const hiddenSeparator = /%(25)*(2f|5c)/i
-/** A whole segment of one or two dots, where at least one of them hides behind an encoding. */
-const hiddenDots = /^(\.|%(25)*2e){1,2}$/i
+/** The path as the most eager server might read it: decoded until nothing is left to decode. */
+const decodeFully = (path: string): string => {
+  const decoded = path.replace(/%([2-7][\da-f])/gi, (_, hex) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  )
+  return decoded === path ? path : decodeFully(decoded)
+}
 
-const isPlainPath = (pathname: string): boolean =>
-  !hiddenSeparator.test(pathname) &&
-  !pathname.includes('\\') &&
-  !(pathname.includes('%') && pathname.split('/').some((segment) => hiddenDots.test(segment)))
+/** Is no separator and no dot segment hidden behind an encoding? */
+const isPlainPath = (pathname: string): boolean => {
+  if (!pathname.includes('%')) return true
+  const segments = decodeFully(pathname).split(/[/\\]/)
+  const isAsMany = segments.length === pathname.split('/').length
+  return isAsMany && !segments.includes('.') && !segments.includes('..')
+}
 
 const startsWithSegments = (path: readonly string[], rule: readonly string[]): boolean =>
   rule.every((segment, index) => path[index] === segment)
@@ -40,6 +46,8 @@ export const createIntercept = (
     // Every other origin is out by one comparison, before anything is split.
     const near = apis.filter(({ origin }) => origin === url.origin)
     if (near.length === 0 || url.username || url.password || !isPlainPath(url.pathname)) return
+    // A blob: URL has the origin of the page that made it.
+    if (url.protocol === 'blob:') return
     const path = segmentsOf(url.pathname)
     return near.find(({ segments }) => startsWithSegments(path, segments))
   }

@@ -128,12 +128,12 @@ const optionNames =
 const apiOptionNames = 'url scope resource unauthenticated'
 
 /** What people who come from other libraries look for. */
-const remedies: Record<string, string> = {
-  audience: 'authorizationParams',
-  authority: 'issuer',
-  domain: 'issuer',
-  clientsecret: 'none: a browser cannot keep a secret, so register a public client',
-}
+const remedies: ReadonlyMap<string, string> = new Map([
+  ['audience', 'authorizationParams'],
+  ['authority', 'issuer'],
+  ['domain', 'issuer'],
+  ['clientsecret', 'none: a browser cannot keep a secret, so register a public client'],
+])
 
 /** Parameters that belong to the protocol, or have an option of their own. */
 export const protocolParams: ReadonlySet<string> = new Set(
@@ -158,7 +158,7 @@ const refuseUnknownNames = (where: string, given: object, known: string) => {
   const names = known.split(' ')
   for (const name of Object.keys(given)) {
     const plain = name.replaceAll('_', '').toLowerCase()
-    const remedy = names.find((each) => each.toLowerCase() === plain) ?? remedies[plain]
+    const remedy = names.find((each) => each.toLowerCase() === plain) ?? remedies.get(plain)
     must(names.includes(name), `unknown ${where} "${name}". Use ${remedy ?? `one of: ${known}`}.`)
   }
 }
@@ -171,14 +171,15 @@ const secureUrl = (name: string, value: unknown, root: URL): URL => {
     url.protocol === 'https:' || (url.protocol === 'http:' && isLocal),
     `${name} must use https (http only on localhost).`,
   )
-  must(!url.username && !url.hash, `${name} must have no user and no fragment.`)
+  const isBare = !url.username && !url.password && !url.href.includes('#')
+  must(isBare, `${name} must have no user and no fragment.`)
   return url
 }
 
 /** A URL that is compared, so there must be nothing in it that a comparison would miss. */
 const plainUrl = (name: string, value: unknown, root: URL): URL => {
   const url = secureUrl(name, value, root)
-  must(!url.search && !url.href.includes('*'), `${name} must have no query and no wildcard.`)
+  must(!/[?*]/.test(url.href), `${name} must have no query and no wildcard.`)
   return url
 }
 
@@ -205,10 +206,10 @@ const parseApi = (given: unknown, root: URL) => {
   const { url, scope = '', resource, unauthenticated = 'pass' } = api
   const name = `apis: "${url}"`
   must(
-    /^(https?:\/\/|\/(?![/\\]))/i.test(String(url)),
+    typeof url === 'string' && /^(https?:\/\/|\/(?![/\\]))/i.test(url),
     `${name} must start with https:// or, on this origin, with one "/".`,
   )
-  const absolute = String(url).startsWith('/') ? `${root.origin}${url}` : url
+  const absolute = url.startsWith('/') ? `${root.origin}${url}` : url
   const { origin, pathname } = plainUrl(name, absolute, root)
   must(
     unauthenticated === 'pass' || unauthenticated === 'fail',
@@ -263,7 +264,7 @@ export const checkMetadata = (
     if (isUsed.test(name)) secureUrl(`issuer: ${name}`, value, new URL(root))
   }
   must(
-    metadata.code_challenge_methods_supported?.includes('S256') ?? true,
+    [metadata.code_challenge_methods_supported ?? 'S256'].flat().includes('S256'),
     'issuer: the server does not support PKCE with S256.',
   )
   return metadata
@@ -306,11 +307,13 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   }
   const page = (name: string) => new URL(`${authPath}${name}.html`, root).href
   const { redirectUri = page('callback') } = options
-  plainUrl('redirectUri', redirectUri, root)
+  const { href } = plainUrl('redirectUri', redirectUri, root)
   must(
-    redirectUri.startsWith(root.href),
+    href.startsWith(root.href),
     `redirectUri "${redirectUri}" must lie inside the worker's scope ${root.href}.`,
   )
+  // It is compared with what the browser visits, here and at the server.
+  must(href === redirectUri, `redirectUri must be written as browsers do: "${href}".`)
   const authUrls = {
     login: page('login'),
     silent: page('silent'),

@@ -115,9 +115,10 @@ export const createPageBridge = ({
     if (event.origin !== new URL(scope()).origin || source?.type !== 'window') return false
     const methods = callsFor(source.id, (work) => event.waitUntil(work))
     const exposed = Object.fromEntries(
-      Object.entries(methods).map(([name, method]) => [
+      // The names are taken from here, since methods that only refuse are a Proxy without keys.
+      Object.keys(calls).map((name) => [
         name,
-        (input: never) => toAnswer(async () => method(input)),
+        (input: never) => toAnswer(async () => methods[name as keyof WorkerCalls](input)),
       ]),
     )
     event.waitUntil(

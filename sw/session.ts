@@ -50,8 +50,11 @@ export const createSession = (
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
   let renewing = false
+  /** Counts announcements: what was asked of the disk before one of them may be behind. */
+  let heard = 0
 
   const others = channel(store.name, () => {
+    heard++
     memory = undefined
   })
 
@@ -64,9 +67,12 @@ export const createSession = (
   }
 
   const readAgain = async (): Promise<SessionRecord | undefined> => {
-    memory = { record: await store.read() }
+    const heardBefore = heard
+    const record = await store.read()
+    if (heard !== heardBefore) return await store.read()
+    memory = { record }
     lastUsed = now()
-    return memory.record
+    return record
   }
 
   /** What pages may know of a record: no token, no protocol state. */
@@ -82,8 +88,9 @@ export const createSession = (
   const change = async (
     next: (current: SessionRecord | undefined) => SessionRecord | undefined,
   ) => {
+    const heardBefore = heard
     const { before, after } = await store.update(next)
-    memory = { record: after }
+    memory = heard === heardBefore ? { record: after } : undefined
     if (after !== before) others.post(after?.generation)
     return { before, after }
   }
@@ -145,9 +152,9 @@ export const createSession = (
 
     /** Tells pages of a renewal that has begun or ended; the record itself has not changed. */
     setRenewing: async (value: boolean, record: SessionRecord | undefined) => {
-      if (renewing === value || record?.status !== 'active') return
+      if (renewing === value) return
       renewing = value
-      await tellPages({ type: 'state', session: view(record) })
+      if (record?.status === 'active') await tellPages({ type: 'state', session: view(record) })
     },
 
     tell: (type: 'signed-in' | 'renewed', record: ActiveRecord) => {

@@ -194,11 +194,11 @@ export const createTokenWorker = (
     const keepAlive = (work: Promise<unknown>) => event.waitUntil(work.catch(() => {}))
     const context = { clientId: event.clientId, keepAlive }
     event.respondWith(
-      (async () => await answer(what, event, context))().catch((cause) => {
-        // An auth page must never reach the network from here.
-        if (what.kind === 'api') throw cause
-        return redirectBack(platform.scope())
-      }),
+      (async () => await answer(what, event, context))().catch(() =>
+        // For the page a rejection is the same network error, but the worker's console calls it
+        // unhandled. An auth page must never reach the network from here.
+        what.kind === 'api' ? Response.error() : redirectBack(platform.scope()),
+      ),
     )
     return true
   }

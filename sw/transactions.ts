@@ -61,6 +61,8 @@ export const createTransactions = (
     const report = await keyOf(ticket)
     const found = await store.takeTransaction(report, () => null)
     if (!found || found.kind === 'outcome' || !kinds.includes(found.kind)) return
+    // A `state`, which the server knows: its transaction has departed before.
+    if (found.report !== undefined) return
     if (now() - found.createdAt > ticketLife) return
     const state = randomValue()
     const transaction: Transaction = { ...found, report, sent }
