@@ -133,12 +133,16 @@ The code of your page:
   import { createTokenManager } from 'tokenward'
 
   const auth = createTokenManager('/${worker}')
-  await auth.ready
-  if (!(await auth.session())) await auth.login()
-  await fetch('https://api.example.com/orders') // carries the access token
+  signInButton.onclick = () => auth.login()
+  if (await auth.session()) {
+    await auth.ready
+    await fetch('https://api.example.com/orders') // carries the access token
+  }
 
 Register at the authorization server, for a site at https://app.example.com/:
-  redirect URI  https://app.example.com/${authPath}callback.html`
+  redirect URI              https://app.example.com/${authPath}callback.html
+  post-logout redirect URI  https://app.example.com/${authPath}logout.html
+  web origin (CORS)         https://app.example.com`
 }
 
 const init = (folder, authPath, force) => {

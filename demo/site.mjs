@@ -55,7 +55,9 @@ const AUTH_PATH = /\/tokenward\/(?:login|silent|callback|done|logout)\.html$/
 
 // An authorization code in the URL must find nothing that could read, frame, cache or refer it.
 const AUTH_PATH_HEADERS = {
-  'content-security-policy': "sandbox; default-src 'none'; frame-ancestors 'none'",
+  'content-security-policy':
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
   'referrer-policy': 'no-referrer',
   'cache-control': 'no-store',

@@ -11,6 +11,8 @@ export interface RegisterOptions {
 
 /** ms to wait for somebody else to register a worker. */
 const adoptLimit = 10_000
+/** There is no event for a new registration. ms */
+const adoptInterval = 100
 /** ms in which a worker that was asked to take control of this page does so. */
 const claimLimit = 5_000
 
@@ -52,22 +54,19 @@ const register = async (url: string | URL, options: RegisterOptions) => {
   throw scriptFailed(url, undefined)
 }
 
-/** Waits for the registration that the app's own tooling makes for this page. */
-const adopt = async (): Promise<ServiceWorkerRegistration> => {
-  const container = navigator.serviceWorker
-  /** While the script is still being fetched, a registration without any worker is found. */
-  const find = async () => {
-    const found = await container.getRegistration()
-    return found?.active || found?.waiting || found?.installing ? found : undefined
+/**
+ * Waits for the registration that the app's own tooling makes for this page: the one with this
+ * scope, where one is given, since until a nested one is active, an outer one is found instead.
+ */
+const adopt = async (scope: string | undefined): Promise<ServiceWorkerRegistration> => {
+  const url = scope === undefined ? undefined : new URL(scope, location.href).href
+  for (let waited = 0; waited <= adoptLimit; waited += adoptInterval) {
+    const found = await navigator.serviceWorker.getRegistration(url)
+    const isWanted = url === undefined || found?.scope === url
+    // While the script is still being fetched, a registration without any worker is found.
+    if (isWanted && (found?.active ?? found?.waiting ?? found?.installing)) return found
+    await new Promise((resolve) => setTimeout(resolve, adoptInterval))
   }
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, adoptLimit)
-  })
-  // In the end, one that is being installed is found: that may take as long as it likes.
-  const found = (await find()) ?? (await Promise.race([container.ready, late])) ?? (await find())
-  clearTimeout(timer)
-  if (found) return found
   throw new TokenError(
     'no_registration',
     "No service worker is registered for this page. Call createTokenManager('/sw.js'), or " +
@@ -81,7 +80,7 @@ export const findRegistration = async (
   options: RegisterOptions,
 ): Promise<ServiceWorkerRegistration> => {
   checkSupport()
-  return url === undefined ? await adopt() : await register(url, options)
+  return url === undefined ? await adopt(options.scope) : await register(url, options)
 }
 
 /** The registration's active worker. Waits as long as one is being installed. */

@@ -120,7 +120,8 @@ const leaveFor = (url: string): Promise<void> =>
  *
  * @example
  * const auth = createTokenManager('/sw.js')
- * if (!(await auth.session())) await auth.login()
+ * signInButton.onclick = () => auth.login()
+ * const session = await auth.session()
  */
 export const createTokenManager = (
   scriptUrl?: string | URL,
@@ -252,6 +253,12 @@ export const createTokenManager = (
     await probe(hello.probeUrl)
   }
 
+  /** What changes something waits until the page is shown, and is not for a server. */
+  const inBrowser = async () => {
+    if (!isBrowser) throw new TokenError('unsupported', 'There is nobody to sign in on a server.')
+    await whenShown()
+  }
+
   const tellLanding = () => {
     if (!landing || listeners.size === 0) return
     const event = landing
@@ -277,7 +284,7 @@ export const createTokenManager = (
 
     login: (input = {}) => {
       leaving ??= (async (): Promise<never> => {
-        await whenShown()
+        await inBrowser()
         const returnTo = absolute(input.returnTo ?? location.href)
         const { url } = await bridge.ask('login', {
           returnTo,
@@ -292,15 +299,19 @@ export const createTokenManager = (
     },
 
     checkSession: async () => {
-      await whenShown()
+      await inBrowser()
       const report = await bridge.ask('checkSession')
       // That the server knows nobody does not end the session that is here.
       return report.session && learn(report)
     },
 
-    renew: () => bridge.ask('renew'),
+    renew: async () => {
+      await inBrowser()
+      await bridge.ask('renew')
+    },
 
     logout: async (input = {}) => {
+      await inBrowser()
       const { returnTo, local } = input
       const { url, atServer } = await bridge.ask('logout', {
         returnTo: returnTo === undefined ? returnTo : absolute(returnTo),

@@ -2,7 +2,7 @@ import { isTokenError, TokenError } from '../src/shared/errors.js'
 import type { Platform } from './platform.js'
 import type { Refresh } from './refresh.js'
 import { hasLiveToken, type WorkerSession } from './session.js'
-import type { SilentLogin } from './silent-login.js'
+import type { SilentLogin, SilentLoginOutcome } from './silent-login.js'
 import type { ActiveRecord } from './store.js'
 import { withTimeLimit } from './time-limit.js'
 
@@ -75,8 +75,13 @@ export const createAccessToken = (
     return left > 0 && left < longestPause
   }
 
-  const renewSilently = async (record: ActiveRecord, why?: TokenError): Promise<TokenResult> => {
-    const answer = await silentLogin({ purpose: 'renew', record })
+  /** `why`: what the refresh said. `tried`: how a silent login has ended that came before it. */
+  const renewSilently = async (
+    record: ActiveRecord,
+    why?: TokenError,
+    tried?: SilentLoginOutcome,
+  ): Promise<TokenResult> => {
+    const answer = tried ?? (await silentLogin({ purpose: 'renew', record }))
     if (answer.kind === 'signed-in') return toResult(answer.record)
     const latest = await session.readAgain()
     const isSame = latest?.status === 'active' && latest.session === record.session
@@ -94,12 +99,13 @@ export const createAccessToken = (
   /** Renews from the record as it is under the lock. */
   const renewRecord = async (record: ActiveRecord): Promise<TokenResult> => {
     if (record.refreshToken === undefined) return await renewSilently(record)
+    let tried: SilentLoginOutcome | undefined
     if (record.refreshSentAt !== undefined && record.silentLoginWorks && online()) {
       // Sending a token again that the server may have replaced makes a strict server revoke
       // everything, so the way that cannot do harm comes first.
-      const answer = await silentLogin({ purpose: 'renew', record })
-      if (answer.kind === 'signed-in') return toResult(answer.record)
-      if (answer.kind === 'superseded') return await afterChange(record)
+      tried = await silentLogin({ purpose: 'renew', record })
+      if (tried.kind === 'signed-in') return toResult(tried.record)
+      if (tried.kind === 'superseded') return await afterChange(record)
     }
     const outcome = await refresh(record)
     switch (outcome.kind) {
@@ -111,7 +117,7 @@ export const createAccessToken = (
       case 'failed':
         return { kind: 'unavailable', error: outcome.error }
       case 'refused':
-        return await renewSilently(record, outcome.error)
+        return await renewSilently(record, outcome.error, tried)
     }
   }
 
@@ -173,11 +179,13 @@ export const createAccessToken = (
 
     /**
      * The token for one request. Work that goes on behind it is handed to `keepAlive`; with
-     * `canWait` false an expired token is given out rather than waited for.
+     * `canWait` false an expired token is given out rather than waited for; `onWait` is called
+     * when a renewal is.
      */
     get: async (
       keepAlive: (work: Promise<unknown>) => void,
       canWait: boolean,
+      onWait?: () => void,
     ): Promise<TokenResult> => {
       const record = await session.read()
       if (record?.status !== 'active') return { kind: 'signed-out' }
@@ -186,6 +194,7 @@ export const createAccessToken = (
       if (isPausing(record) && state === 'ageing') return toResult(record)
       const renewal = renew(record.accessToken)
       if (canWait && state === 'dead') {
+        onWait?.()
         const result = await renewal
         // The wait may have been for the lock, while somebody else signed in.
         const isOurs = result.kind !== 'token' || result.owner === ownerOf(record)

@@ -85,10 +85,16 @@ export const createApiRequest = (
       return response
     }
 
+    /** No answer from the API: the page gets to know that from the browser, as ever. */
+    const lost = (cause: unknown): never => {
+      step?.('failed')
+      throw cause
+    }
+
     const sendWithToken = async (token: string, owner: string): Promise<Response> => {
       const spare = copyOf(request)
       step?.('attached')
-      const response = await send(request, token)
+      const response = await send(request, token).catch(lost)
       // A page that is being left cannot wait for a second try.
       if (!isTokenRefused(response) || !spare || request.keepalive) return answer(response)
       step?.('unauthorized')
@@ -100,7 +106,7 @@ export const createApiRequest = (
       if (renewed?.kind !== 'token' || renewed.owner !== owner) return answer(response)
       if (!(await isWanted(request, context))) return answer(response)
       step?.('retried')
-      const second = await send(spare, renewed.accessToken)
+      const second = await send(spare, renewed.accessToken).catch(lost)
       if (isTokenRefused(second)) {
         fruitless.set(rule, { token: renewed.accessToken, until: now() + fruitlessFor })
       }
@@ -109,8 +115,8 @@ export const createApiRequest = (
 
     let result = accessToken.peek()
     if (!result) {
-      step?.('waiting')
-      result = await bounded(accessToken.get(context.keepAlive, !request.keepalive))
+      const get = accessToken.get(context.keepAlive, !request.keepalive, () => step?.('waiting'))
+      result = await bounded(get)
       // Only now does a worker that has just been started know where these are.
       if (isProtocolEndpoint(new URL(request.url))) return answer(await fetch(request))
     }

@@ -357,7 +357,7 @@ export const createAuthorizationServer = (
         response_type: 'code',
         client_id: clientId,
         redirect_uri: redirectUri,
-        scope: config.scope,
+        ...(config.scope && { scope: config.scope }),
         state,
         code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
         code_challenge_method: 'S256',

@@ -128,11 +128,10 @@ export const createLogin = (
     }
     note?.('signed-in')
     const previous = before?.status === 'active' ? before : undefined
-    if (previous && previous.subject !== after.subject) {
-      await session.tellEnded('user_changed')
-      if (previous.refreshToken !== undefined) await server.revoke(previous.refreshToken)
-    }
+    const isOther = previous && previous.subject !== after.subject
+    if (isOther) await session.tellEnded('user_changed')
     await session.tell(previous?.session === after.session ? 'renewed' : 'signed-in', after)
+    if (isOther && previous.refreshToken) await server.revoke(previous.refreshToken)
   }
 
   /** Somebody comes with an answer that was dealt with before: Back, reload, a second send. */

@@ -188,9 +188,15 @@ export const createTokenWorker = (
     }
   }
 
+  const isAuthPage = (url: string): boolean =>
+    url.startsWith(new URL('tokenward/', platform.scope()).href)
+
   const handleFetch = (event: FetchEvent): boolean => {
+    // Wrong options, but an answer of the server may be on its way here: not to the network.
+    const isLost = !parts && event.request.mode === 'navigate' && isAuthPage(event.request.url)
+    if (isLost) event.respondWith(redirectBack(platform.scope()))
     const what = parts?.intercept(event.request)
-    if (!what) return false
+    if (!what) return isLost
     const keepAlive = (work: Promise<unknown>) => event.waitUntil(work.catch(() => {}))
     const context = { clientId: event.clientId, keepAlive }
     event.respondWith(

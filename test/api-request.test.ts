@@ -9,10 +9,10 @@ import { createFakeBrowser, fakePage, settle } from './support/fake-platform.js'
 const api = 'https://api.example/orders'
 const rule: ApiRule = { origin: 'https://api.example', segments: [], unauthenticated: 'pass' }
 
-const token = (accessToken = 'token-1', session = 'session-1'): TokenResult => ({
+const token = (accessToken = 'token-1', owner = 'alice'): TokenResult => ({
   kind: 'token',
   accessToken,
-  session,
+  owner,
 })
 const unavailable: TokenResult = {
   kind: 'unavailable',
