@@ -225,7 +225,7 @@ describe('ready', () => {
     try {
       installServiceWorker({ foreign: true })
       const ready = create('/sw.js').ready.catch((error: unknown) => error)
-      await vi.advanceTimersByTimeAsync(10_000)
+      await vi.advanceTimersByTimeAsync(11_000)
       expect(await ready).toMatchObject({ code: 'no_token_worker' })
     } finally {
       vi.useRealTimers()
@@ -237,7 +237,7 @@ describe('ready', () => {
     try {
       installServiceWorker({ registration: 'none' })
       const ready = create().ready.catch((error: unknown) => error)
-      await vi.advanceTimersByTimeAsync(10_000)
+      await vi.advanceTimersByTimeAsync(11_000)
       expect(await ready).toMatchObject({ code: 'no_registration' })
     } finally {
       vi.useRealTimers()
