@@ -1,3 +1,4 @@
+import type { TokenErrorCode } from '../src/shared/errors.js'
 import type { AccessToken, TokenResult } from './access-token.js'
 import type { ApiRule } from './options.js'
 import type { Platform } from './platform.js'
@@ -85,6 +86,12 @@ export const createApiRequest = (
       return response
     }
 
+    /** For the page a network error: its data may be old, but nobody is signed out. */
+    const fail = (code: TokenErrorCode = 'timeout'): Response => {
+      step?.('failed', { code })
+      return Response.error()
+    }
+
     /** No answer from the API: the page gets to know that from the browser, as ever. */
     const lost = (cause: unknown): never => {
       step?.('failed')
@@ -103,7 +110,10 @@ export const createApiRequest = (
       const renewal = accessToken.renew(token)
       context.keepAlive(renewal)
       const renewed = await bounded(renewal)
-      if (renewed?.kind !== 'token' || renewed.owner !== owner) return answer(response)
+      if (renewed?.kind === 'signed-out') return answer(response)
+      // The session is there, only its token is not: a 401 would look like the end of it.
+      if (renewed?.kind !== 'token') return fail(renewed?.error.code)
+      if (renewed.owner !== owner) return fail('user_changed')
       if (!(await isWanted(request, context))) return answer(response)
       step?.('retried')
       const second = await send(spare, renewed.accessToken).catch(lost)
@@ -125,9 +135,6 @@ export const createApiRequest = (
       step?.('passed')
       return answer(await fetch(request))
     }
-    const code = result?.kind === 'unavailable' ? result.error.code : 'timeout'
-    step?.('failed', { code: result?.kind === 'signed-out' ? 'signed_out' : code })
-    // For the page a network error: its data may be old, but nobody is signed out.
-    return Response.error()
+    return fail(result?.kind === 'signed-out' ? 'signed_out' : result?.error.code)
   }
 }

@@ -169,7 +169,9 @@ export const createSession = (
       let told = false
       const record = await changeOwn(session, (current) => {
         told = current.loginRequired === true
-        return pause({ ...current, loginRequired: true })
+        const asked: ActiveRecord = { ...current, loginRequired: true }
+        // The next page that opens can do it at once.
+        return error.code === 'no_page' ? asked : pause(asked)
       })
       renewing = false
       if (!record || told) return

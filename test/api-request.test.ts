@@ -298,21 +298,26 @@ describe('a 401', () => {
 
   test.each<[string, () => Promise<TokenResult>]>([
     ['no token is to be had', async () => unavailable],
-    ['the session has ended', async () => ({ kind: 'signed-out' })],
-    ['somebody else is signed in (SI-07)', async () => token('token-2', 'session-2')],
-  ])('is handed back where %s', async (_title, renew) => {
+    ['somebody else is signed in (SI-07)', async () => token('token-2', 'bob')],
+  ])('becomes a network error where %s', async (_title, renew) => {
+    const { fetch, sent } = createWorld({ answers: [unauthorized()], renew })
+    expect((await fetch()).type).toBe('error')
+    expect(sent).toHaveLength(1)
+  })
+
+  test('is handed back where the session has ended', async () => {
     const answer = unauthorized()
+    const renew = async (): Promise<TokenResult> => ({ kind: 'signed-out' })
     const { fetch, sent } = createWorld({ answers: [answer], renew })
     expect(await fetch()).toBe(answer)
     expect(sent).toHaveLength(1)
   })
 
-  test('is handed back after 30 s without a new token (IN-13)', async () => {
-    const answer = unauthorized()
-    const { browser, fetch, kept } = createWorld({ answers: [answer], renew: never })
+  test('becomes a network error after 30 s without a new token (IN-13)', async () => {
+    const { browser, fetch, kept } = createWorld({ answers: [unauthorized()], renew: never })
     const response = fetch()
     await browser.pass(30_000)
-    expect(await response).toBe(answer)
+    expect((await response).type).toBe('error')
     // The renewal itself goes on.
     expect(kept).toHaveLength(1)
   })
