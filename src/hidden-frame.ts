@@ -19,8 +19,9 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
       frame.remove()
       resolve(end)
     }
-    const onViolation = ({ effectiveDirective }: SecurityPolicyViolationEvent) => {
-      if (effectiveDirective === 'frame-src') finish('blocked')
+    const onViolation = ({ effectiveDirective, disposition }: SecurityPolicyViolationEvent) => {
+      // A policy that only reports has blocked nothing.
+      if (effectiveDirective === 'frame-src' && disposition === 'enforce') finish('blocked')
     }
     const timer = setTimeout(finish, limit, 'timeout')
     document.addEventListener('securitypolicyviolation', onViolation)

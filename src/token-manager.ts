@@ -99,6 +99,9 @@ const absolute = (url: string): string =>
 /** ms for a worker that could not be installed to say why. */
 const reasonLimit = 1_000
 
+/** ms after which a page that is still here is not being left any more. */
+const leaveLimit = 5_000
+
 /** Leaves the page. Settles only if it comes back from the back/forward cache. */
 const leaveFor = (url: string): Promise<void> =>
   new Promise((resolve) => {
@@ -283,7 +286,8 @@ export const createTokenManager = (
     session: async () => (isBrowser ? learn(await bridge.ask('session')) : undefined),
 
     login: (input = {}) => {
-      leaving ??= (async (): Promise<never> => {
+      if (leaving) return leaving
+      const attempt = (async (): Promise<never> => {
         await inBrowser()
         const returnTo = absolute(input.returnTo ?? location.href)
         const { url } = await bridge.ask('login', {
@@ -292,10 +296,15 @@ export const createTokenManager = (
         })
         await leaveFor(url)
         throw new TokenError('cancelled', 'The user came back without signing in.')
-      })().finally(() => {
-        leaving = undefined
-      })
-      return leaving
+      })()
+      leaving = attempt
+      const settle = () => {
+        if (leaving === attempt) leaving = undefined
+      }
+      attempt.catch(settle)
+      // The user may have stopped the browser on its way: the button has to work again.
+      setTimeout(settle, leaveLimit)
+      return attempt
     },
 
     checkSession: async () => {

@@ -16,6 +16,8 @@ export type TokenResult =
 
 /** How long, in ms, a renewal waits for one that another worker has under way. */
 const lockLimit = 20_000
+/** Requests that may wait for a renewal at the same time; more would only pile up. */
+const mostWaiting = 200
 /** A token younger than this, in ms, is not renewed for its expiry again. */
 const leastInterval = 5_000
 /** No pause after failures is this long, in ms: beyond it the clock has been set back. */
@@ -49,7 +51,8 @@ export const createAccessToken = (
   silentLogin: SilentLogin,
   { now, lock, online, wait }: Pick<Platform, 'now' | 'lock' | 'online' | 'wait'>,
 ) => {
-  let underWay: Promise<TokenResult> | undefined
+  let underWay: { spoiled: string | undefined; result: Promise<TokenResult> } | undefined
+  let waiting = 0
 
   /** What a request that waited gets after somebody else has changed the session. */
   const afterChange = async (waitedFor: ActiveRecord): Promise<TokenResult> => {
@@ -153,18 +156,22 @@ export const createAccessToken = (
    * before the pause after failures is over.
    */
   const renew = async (spoiled: string | undefined, patient = true): Promise<TokenResult> => {
-    const joined = underWay !== undefined
-    underWay ??= exclusively(() => renewLocked(spoiled, patient))
-      .catch((cause): TokenResult => {
-        const failed = () => new TokenError('worker_timeout', 'Renewing failed.', cause)
-        return { kind: 'unavailable', error: isTokenError(cause) ? cause : failed() }
-      })
-      .finally(() => {
-        underWay = undefined
-      })
-    const result = await underWay
+    const joined = underWay
+    underWay ??= {
+      spoiled,
+      result: exclusively(() => renewLocked(spoiled, patient))
+        .catch((cause): TokenResult => {
+          const failed = () => new TokenError('worker_timeout', 'Renewing failed.', cause)
+          return { kind: 'unavailable', error: isTokenError(cause) ? cause : failed() }
+        })
+        .finally(() => {
+          underWay = undefined
+        }),
+    }
+    const result = await underWay.result
     // The renewal that was joined was for an older token, and ended with the spoiled one.
-    const isUseless = joined && result.kind === 'token' && result.accessToken === spoiled
+    const isOlder = joined !== undefined && joined.spoiled !== spoiled
+    const isUseless = isOlder && result.kind === 'token' && result.accessToken === spoiled
     return isUseless ? await renew(spoiled, patient) : result
   }
 
@@ -193,14 +200,18 @@ export const createAccessToken = (
       if (state === 'fresh') return toResult(record)
       if (isPausing(record) && state === 'ageing') return toResult(record)
       const renewal = renew(record.accessToken)
+      // Whoever waits may give up before the renewal has ended.
+      keepAlive(renewal)
       if (canWait && state === 'dead') {
+        if (waiting >= mostWaiting) return { kind: 'unavailable', error: notNow() }
         onWait?.()
+        waiting++
         const result = await renewal
+        waiting--
         // The wait may have been for the lock, while somebody else signed in.
         const isOurs = result.kind !== 'token' || result.owner === ownerOf(record)
         return isOurs ? result : userChanged()
       }
-      keepAlive(renewal)
       return toResult(record)
     },
 

@@ -15,8 +15,6 @@ export interface RequestContext {
 
 /** ms that one request waits for a token, everything together. */
 const waitLimit = 30_000
-/** Requests that may wait at the same time; more would only pile up. */
-const mostWaiting = 200
 /** ms in which an API that refuses even a new token causes no further renewal. */
 const fruitlessFor = 30_000
 
@@ -49,9 +47,9 @@ export const createApiRequest = (
   { fetch, now, wait, pages }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>,
   note?: Note,
 ) => {
-  let waiting = 0
   let requests = 0
-  const fruitless = new Map<ApiRule, { token: string; until: number }>()
+  /** When an API last refused a token that had just been renewed. ms since 1970 */
+  const fruitless = new Map<ApiRule, number>()
 
   // `new Request` and `fetch` forget the referrer when they are given headers, unless told.
   const send = (request: Request, token: string): Promise<Response> => {
@@ -61,16 +59,9 @@ export const createApiRequest = (
     return fetch(request, { headers, referrer, referrerPolicy })
   }
 
-  /** Waits for a token, but not for ever, and not in a queue without end. */
-  const bounded = async (work: Promise<TokenResult>): Promise<TokenResult | undefined> => {
-    if (waiting >= mostWaiting) return undefined
-    waiting++
-    try {
-      return await withTimeLimit(wait, waitLimit, () => work)
-    } finally {
-      waiting--
-    }
-  }
+  /** Waits for a token, but not for ever. */
+  const bounded = (work: Promise<TokenResult>): Promise<TokenResult | undefined> =>
+    withTimeLimit(wait, waitLimit, () => work)
 
   /** Is there still somebody who waits for the answer? */
   const isWanted = async (request: Request, { clientId }: RequestContext): Promise<boolean> =>
@@ -105,8 +96,10 @@ export const createApiRequest = (
       // A page that is being left cannot wait for a second try.
       if (!isTokenRefused(response) || !spare || request.keepalive) return answer(response)
       step?.('unauthorized')
-      const last = fruitless.get(rule)
-      if (last?.token === token && now() < last.until) return answer(response)
+      const current = accessToken.peek()
+      const isCurrent = current?.kind !== 'token' || current.accessToken === token
+      const age = now() - (fruitless.get(rule) ?? Number.NEGATIVE_INFINITY)
+      if (isCurrent && age >= 0 && age < fruitlessFor) return answer(response)
       const renewal = accessToken.renew(token)
       context.keepAlive(renewal)
       const renewed = await bounded(renewal)
@@ -118,7 +111,7 @@ export const createApiRequest = (
       step?.('retried')
       const second = await send(spare, renewed.accessToken).catch(lost)
       if (isTokenRefused(second)) {
-        fruitless.set(rule, { token: renewed.accessToken, until: now() + fruitlessFor })
+        fruitless.set(rule, now())
       }
       return answer(second)
     }

@@ -242,10 +242,16 @@ export const createAuthorizationServer = (
     return checkMetadata(metadata as unknown as AuthorizationServerMetadata, issuer, config.root)
   }
 
+  /** What was stored is checked like what is discovered: pages can write to the database too. */
+  const readStored = async () => {
+    const stored = await store.readMetadata()
+    return stored && { ...stored, metadata: checkMetadata(stored.metadata, issuer, config.root) }
+  }
+
   /** The metadata: given, remembered, stored for a day, or discovered; an old one if need be. */
   const metadata = async (): Promise<AuthorizationServerMetadata> => {
     if (known) return known
-    const stored = await store.readMetadata().catch(() => undefined)
+    const stored = await readStored().catch(() => undefined)
     const age = now() - (stored?.fetchedAt ?? 0)
     if (stored && age >= 0 && age < metadataLife) return remember(stored.metadata)
     try {
@@ -253,7 +259,7 @@ export const createAuthorizationServer = (
       await store.writeMetadata(discovered).catch(() => {})
       return discovered
     } catch (error) {
-      if (stored && error instanceof TokenError && error.transient) return stored.metadata
+      if (stored && error instanceof TokenError && error.transient) return remember(stored.metadata)
       throw error
     }
   }
@@ -267,9 +273,14 @@ export const createAuthorizationServer = (
 
   const client = (skew = 0): oauth.Client => ({ client_id: clientId, [oauth.clockSkew]: skew })
 
-  /** A token response as the protocol library wants it, with a sane lifetime. */
-  const toResponse = (body: Record<string, unknown>): Response =>
-    Response.json({ ...body, expires_in: lifetime(body['expires_in']) })
+  /** A token response as the protocol library wants it: a sane lifetime, and nothing empty. */
+  const toResponse = (body: Record<string, unknown>): Response => {
+    const present = Object.entries(body).filter(([, value]) => value !== null && value !== '')
+    return Response.json({
+      ...Object.fromEntries(present),
+      expires_in: lifetime(body['expires_in']),
+    })
+  }
 
   const toTokens = (answer: oauth.TokenEndpointResponse, issuedAt: number): IssuedTokens => ({
     accessToken: answer.access_token,
@@ -316,7 +327,7 @@ export const createAuthorizationServer = (
       const { id_token: idToken, ...rest } = body
       const answer = await oauth.processRefreshTokenResponse(as, client(), toResponse(rest))
       const tokens = toTokens(answer, issuedAt)
-      if (typeof idToken === 'string') tokens.idToken = idToken
+      if (idToken && typeof idToken === 'string') tokens.idToken = idToken
       return { kind: 'issued', tokens }
     }
     const error = tokenError(status, body)
@@ -454,7 +465,8 @@ export const createAuthorizationServer = (
       idToken: string,
       { subject, accessToken }: { subject?: string; accessToken?: string },
     ): Promise<RefreshedIdToken> => {
-      const { iss, sub, aud } = readPayload(idToken)
+      const { iss = issuer, sub = subject, aud = clientId } = readPayload(idToken)
+      // A claim that is missing, or cannot be read, names nobody else: that is refused below.
       const isOurs = iss === issuer && [aud].flat().includes(clientId)
       if (!isOurs || (subject ?? sub) !== sub) return { kind: 'other-user' }
       try {

@@ -122,12 +122,13 @@ export const createLogin = (
     if (after === before) {
       throw new TokenError('user_changed', 'The session changed while this was under way.')
     }
+    const previous = before?.status === 'active' ? before : undefined
     if (after?.status !== 'active') {
       await session.tellEnded('user_changed')
+      if (previous?.refreshToken) await server.revoke(previous.refreshToken)
       throw new TokenError('user_changed', 'The authorization server knows another user.')
     }
     note?.('signed-in')
-    const previous = before?.status === 'active' ? before : undefined
     const isOther = previous && previous.subject !== after.subject
     if (isOther) await session.tellEnded('user_changed')
     await session.tell(previous?.session === after.session ? 'renewed' : 'signed-in', after)

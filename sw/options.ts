@@ -138,7 +138,8 @@ const remedies: ReadonlyMap<string, string> = new Map([
 /** Parameters that belong to the protocol, or have an option of their own. */
 export const protocolParams: ReadonlySet<string> = new Set(
   (
-    'client_id code_challenge code_challenge_method dpop_jkt id_token_hint nonce redirect_uri ' +
+    'authorization_details client_id code_challenge code_challenge_method dpop_jkt ' +
+    'id_token_hint nonce redirect_uri ' +
     'request request_uri resource response_mode response_type scope state'
   ).split(' '),
 )

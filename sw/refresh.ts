@@ -1,5 +1,5 @@
 import type { TokenError } from '../src/shared/errors.js'
-import type { AuthorizationServer } from './authorization-server.js'
+import type { AuthorizationServer, RefreshAnswer } from './authorization-server.js'
 import type { Platform } from './platform.js'
 import { type WorkerSession, withTokens } from './session.js'
 import type { ActiveRecord } from './store.js'
@@ -22,6 +22,9 @@ export const createRefresh = (
   { now }: Pick<Platform, 'now'>,
   note?: Note,
 ) => {
+  /** An answer that the disk would not take: the token it was for must not be sent again. */
+  let unsaved: { refreshToken: string; answer: RefreshAnswer } | undefined
+
   /** The ID token that came along: new claims, or the end of a session that is another user's. */
   const readClaims = async (record: ActiveRecord, idToken: string) => {
     const seen = await server.readIdToken(idToken, record)
@@ -55,13 +58,16 @@ export const createRefresh = (
     const intent = await changeSame((current) => ({ ...current, refreshSentAt: now() }))
     if (intent?.refreshToken !== refreshToken) return { kind: 'superseded' }
 
-    const answer = await server.refresh(refreshToken)
+    const answer =
+      unsaved?.refreshToken === refreshToken ? unsaved.answer : await server.refresh(refreshToken)
     if (answer.kind === 'issued') {
       const { tokens } = answer
+      unsaved = { refreshToken, answer }
       // On disk before anything else: the server has forgotten the old token by now.
       const stored = await changeSame((current) =>
         withTokens({ ...current, refreshSentAt: undefined }, tokens),
       )
+      unsaved = undefined
       if (stored?.accessToken !== tokens.accessToken) {
         const current = await session.readAgain()
         // Signed out meanwhile. A new sign-in may share the grant, so it is left alone then.
@@ -81,10 +87,12 @@ export const createRefresh = (
     note?.('refresh-failed', { code: error.code })
     const left = await changeSame((current) => {
       // Without an answer, what happened to the token stays unknown.
-      const known = answer.kind === 'unknown' ? current : { ...current, refreshSentAt: undefined }
+      // An answer that decides nothing leaves it as it was before.
+      const { refreshSentAt } = record
+      const known = answer.kind === 'unknown' ? current : { ...current, refreshSentAt }
       switch (answer.kind) {
         case 'refused':
-          return { ...known, refreshToken: undefined }
+          return { ...known, refreshToken: undefined, refreshSentAt: undefined }
         case 'not-now':
           return known
         case 'unavailable':

@@ -173,8 +173,9 @@ export const createSession = (
         // The next page that opens can do it at once.
         return error.code === 'no_page' ? asked : pause(asked)
       })
-      renewing = false
+      // Where nothing is told here, `setRenewing` tells that the renewal has ended.
       if (!record || told) return
+      renewing = false
       await tellPages({ type: 'login-required', error: toErrorData(error), session: view(record) })
     },
   }

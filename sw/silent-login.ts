@@ -115,9 +115,10 @@ export const createSilentLogin = (
     if (!online()) {
       return { kind: 'failed', error: new TokenError('offline', 'There is no network.') }
     }
-    const startedAt = now()
     let error = new TokenError('no_page', 'No page of the app is open that could sign in silently.')
-    for (const page of await findPages(request.page)) {
+    const found = await findPages(request.page)
+    const startedAt = now()
+    for (const page of found) {
       if (now() - startedAt > overallLimit - limit) break
       const { end, ticket } = await runIn(page, request)
       const result = await transactions.outcomeOf(ticket)

@@ -2,7 +2,7 @@ import { isTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
 import { PROTOCOL, type SessionReport, type WorkerCalls } from '../src/shared/protocol.js'
 import { createAccessToken } from './access-token.js'
 import { createApiRequest, type RequestContext } from './api-request.js'
-import { probeAnswer, redirectBack, refusal } from './auth-response.js'
+import { emptyPage, probeAnswer, redirectBack, refusal } from './auth-response.js'
 import { createAuthorizationServer } from './authorization-server.js'
 import { createIntercept, type Interception } from './intercept.js'
 import { createLogin, type Visit } from './login.js'
@@ -75,8 +75,9 @@ const assemble = (config: Config, platform: Platform, bridge: PageBridge) => {
   const isProtocolEndpoint = ({ origin, pathname }: URL): boolean => {
     const record = session.peek()
     // A worker that has just been started knows no metadata yet, but the record does.
-    const stored = record?.status === 'active' ? record.protocolEndpoints : []
-    return [...server.protocolEndpoints(), ...stored].includes(origin + pathname)
+    const stored = record?.status === 'active' ? record.protocolEndpoints : undefined
+    const url = origin + pathname
+    return server.protocolEndpoints().includes(url) || stored?.includes(url) === true
   }
   const intercept = createIntercept(config, isProtocolEndpoint)
   const apiRequest = createApiRequest(accessToken, isProtocolEndpoint, platform, note)
@@ -203,7 +204,11 @@ export const createTokenWorker = (
       (async () => await answer(what, event, context))().catch(() =>
         // For the page a rejection is the same network error, but the worker's console calls it
         // unhandled. An auth page must never reach the network from here.
-        what.kind === 'api' ? Response.error() : redirectBack(platform.scope()),
+        what.kind === 'api'
+          ? Response.error()
+          : event.request.destination === 'iframe'
+            ? emptyPage()
+            : redirectBack(platform.scope()),
       ),
     )
     return true

@@ -212,6 +212,15 @@ describe('a clock that jumps (B73)', () => {
 })
 
 describe('one renewal', () => {
+  test('serves 200 callers that wait for it, and lets more fail at once (IN-13)', async () => {
+    const { browser, get } = await createWorld()
+    browser.setClock(hour)
+    const results = await Promise.all(Array.from({ length: 201 }, () => get()))
+    const unavailable = results.filter(({ kind }) => kind === 'unavailable')
+    expect(unavailable).toMatchObject([{ error: { code: 'timeout' } }])
+    expect((await get()).kind).toBe('token')
+  })
+
   test('serves 50 callers (RF-01)', async () => {
     const { browser, get, server } = await createWorld()
     browser.setClock(hour)

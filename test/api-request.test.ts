@@ -4,7 +4,7 @@ import type { TokenResult } from '../sw/access-token.js'
 import { createApiRequest } from '../sw/api-request.js'
 import type { ApiRule } from '../sw/options.js'
 import type { TraceStep } from '../sw/trace.js'
-import { createFakeBrowser, fakePage, settle } from './support/fake-platform.js'
+import { createFakeBrowser, fakePage } from './support/fake-platform.js'
 
 const api = 'https://api.example/orders'
 const rule: ApiRule = { origin: 'https://api.example', segments: [], unauthenticated: 'pass' }
@@ -191,22 +191,6 @@ describe('a request without a token', () => {
     expect(response?.type).toBe('error')
     expect(sent).toEqual([])
     expect(browser.timers()).toBe(0)
-  })
-
-  test('is one of 200 that wait, no more (IN-13)', async () => {
-    let release: (result: TokenResult) => void = () => {}
-    const result = new Promise<TokenResult>((resolve) => {
-      release = resolve
-    })
-    const { fetch, sent, steps } = createWorld({ peek: null, get: () => result })
-    const waiting = Array.from({ length: 200 }, () => fetch())
-    await settle()
-    expect((await fetch()).type).toBe('error')
-    expect(steps.at(-1)).toMatchObject({ step: 'failed', code: 'timeout' })
-    release(token())
-    for (const response of await Promise.all(waiting)) expect(response.status).toBe(200)
-    expect(sent).toHaveLength(200)
-    expect((await fetch()).status).toBe(200)
   })
 
   test('does not wait if the page is being left (keepalive)', async () => {

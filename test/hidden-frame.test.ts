@@ -78,11 +78,12 @@ describe('a hidden frame', () => {
 
   test('that a policy of the page forbids is given up at once (B81)', async () => {
     const ended = open()
-    const violation = (effectiveDirective: string) =>
+    const violation = (effectiveDirective: string, disposition = 'enforce') =>
       document.dispatchEvent(
-        Object.assign(new Event('securitypolicyviolation'), { effectiveDirective }),
+        Object.assign(new Event('securitypolicyviolation'), { effectiveDirective, disposition }),
       )
     violation('img-src')
+    violation('frame-src', 'report')
     await vi.advanceTimersByTimeAsync(0)
     expect(ended).not.toHaveBeenCalled()
     violation('frame-src')

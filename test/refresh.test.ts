@@ -223,11 +223,32 @@ describe('a refresh without a result', () => {
     expect((await fails(down)).record.refreshSentAt).toBeUndefined()
   })
 
-  test('is unmarked by the first answer that comes (RF-07)', async () => {
+  test('stays marked until an answer decides, for or against the token (RF-07)', async () => {
     const { server, refresh, record, stored } = await fails(noAnswer)
     server.answers.push(down)
     await refresh(record)
+    expect((await stored()).refreshSentAt).toBe(record.refreshSentAt)
+    server.answers.push(() => json({ error: 'invalid_grant' }, 400))
+    await refresh(await stored())
     expect((await stored()).refreshSentAt).toBeUndefined()
+  })
+
+  test('is answered once: what the disk would not take is kept for the next try', async () => {
+    const { server, authorizationServer, before, session, stored } = await createWorld()
+    let broken = true
+    const changeOwn: typeof session.changeOwn = (id, next) =>
+      session.changeOwn(id, (current) => {
+        const wanted = next(current)
+        const isRotated = wanted?.status === 'active' && wanted.refreshToken !== before.refreshToken
+        if (isRotated && broken) throw new Error('quota')
+        return wanted
+      })
+    const refresh = createRefresh(authorizationServer, { ...session, changeOwn }, { now: () => 0 })
+    await expect(refresh(before)).rejects.toMatchObject({ code: 'storage_failed' })
+    broken = false
+    expect((await refresh(await stored())).kind).toBe('renewed')
+    expect((await stored()).refreshToken).not.toBe(before.refreshToken)
+    expect(server.requests.filter(({ params }) => params.has('refresh_token'))).toHaveLength(1)
   })
 
   test('doubles the pause each time, up to a minute, with full jitter (RF-06)', async () => {
