@@ -110,9 +110,7 @@ export const createApiRequest = (
       if (!(await isWanted(request, context))) return answer(response)
       step?.('retried')
       const second = await send(spare, renewed.accessToken).catch(lost)
-      if (isTokenRefused(second)) {
-        fruitless.set(rule, now())
-      }
+      if (isTokenRefused(second)) fruitless.set(rule, now())
       return answer(second)
     }
 

@@ -86,8 +86,8 @@ export const createRefresh = (
     const { error } = answer
     note?.('refresh-failed', { code: error.code })
     const left = await changeSame((current) => {
-      // Without an answer, what happened to the token stays unknown.
-      // An answer that decides nothing leaves it as it was before.
+      // Without an answer, what happened to the token is unknown. An answer that decides nothing
+      // leaves that as it was before.
       const { refreshSentAt } = record
       const known = answer.kind === 'unknown' ? current : { ...current, refreshSentAt }
       switch (answer.kind) {

@@ -26,8 +26,9 @@ export interface ActiveRecord {
   accessTokenExpiresAt?: number
   refreshToken?: string
   /**
-   * Written before a refresh token is sent, removed with the answer: where it is found, nobody
-   * knows whether the server has seen, and with that replaced, the refresh token.
+   * Written before a refresh token is sent, removed with an answer that decides about it, and put
+   * back as it was by any other: where it is found, nobody knows whether the server has seen, and
+   * with that replaced, the refresh token.
    */
   refreshSentAt?: number
   /** Failed renewals in a row, and when the next one may be tried (ms since 1970). */

@@ -189,6 +189,7 @@ export const createTokenWorker = (
     }
   }
 
+  /** By the default folder: an option that may be the wrong one is not asked. */
   const isAuthPage = (url: string): boolean =>
     url.startsWith(new URL('tokenward/', platform.scope()).href)
 

@@ -489,6 +489,20 @@ describe('a token worker with wrong options', () => {
     errors.mockReset()
   })
 
+  test('keeps what arrives at the auth pages from the network, and goes back (CF-03)', async () => {
+    errors.mockImplementation(() => {})
+    const { start, seen } = createWorld({ leeway: -1 })
+    const { dispatch } = start()
+    const callback = `${app}tokenward/callback.html?code=c&state=s`
+    const { handled, response } = dispatch(requestTo(callback, { mode: 'navigate' }))
+    expect(handled).toBe(true)
+    expect((await response)?.status).toBe(303)
+    expect((await response)?.headers.get('location')).toBe(`${app}#`)
+    expect(dispatch(requestTo(`${app}orders`, { mode: 'navigate' })).handled).toBe(false)
+    expect(seen).toEqual([])
+    errors.mockReset()
+  })
+
   test('says why to every call of a page (D1)', async () => {
     errors.mockImplementation(() => {})
     const { call } = createWorld({ leeway: -1 }).start()

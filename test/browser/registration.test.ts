@@ -170,6 +170,21 @@ describe('a worker that other code registers', () => {
     expect(await isControlled(page)).toBe(true)
   })
 
+  test('is adopted by its scope where another worker covers the page too', async () => {
+    const context = await world.newProfile()
+    await openApp(context, world.url)
+    const body = world.pageFor("tokenward.createTokenManager(undefined, { scope: '/nested/' })")
+    world.site.addFile('/nested/', { body, type: 'text/html' })
+    world.site.addFile('/nested/sw.js', { body: world.workerSource() })
+    const page = await context.newPage()
+    await page.goto(`${world.site.origin}/nested/`)
+    expect(await isReady(page)).toBe(false)
+    await page.evaluate(() => navigator.serviceWorker.register('/nested/sw.js'))
+    expect(await readyOf(page)).toEqual({})
+    const script = await page.evaluate(() => navigator.serviceWorker.controller?.scriptURL)
+    expect(script).toBe(`${world.site.origin}/nested/sw.js`)
+  })
+
   test('is waited for while it is being installed (BR-10)', async () => {
     const open = addGate('/gate', 'done')
     serveWorker(`${world.workerSource()}; ${slowInstall}`)
