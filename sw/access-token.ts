@@ -1,4 +1,5 @@
 import { isTokenError, TokenError } from '../src/shared/errors.js'
+import { longestPause } from './backoff.js'
 import type { Platform } from './platform.js'
 import type { Refresh } from './refresh.js'
 import { hasLiveToken, type WorkerSession } from './session.js'
@@ -20,8 +21,6 @@ const lockLimit = 20_000
 const mostWaiting = 200
 /** A token younger than this, in ms, is not renewed for its expiry again. */
 const leastInterval = 5_000
-/** No pause after failures is this long, in ms: beyond it the clock has been set back. */
-const longestPause = 600_000
 
 const notNow = (): TokenError =>
   new TokenError('timeout', 'The access token could not be renewed in time.')
@@ -75,7 +74,8 @@ export const createAccessToken = (
 
   const isPausing = ({ retry }: ActiveRecord): boolean => {
     const left = (retry?.notBefore ?? 0) - now()
-    return left > 0 && left < longestPause
+    // More than there ever is to wait: the clock has been set back since.
+    return left > 0 && left <= longestPause
   }
 
   /** `why`: what the refresh said. `tried`: how a silent login has ended that came before it. */

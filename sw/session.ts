@@ -1,6 +1,7 @@
 import { type TokenError, toErrorData } from '../src/shared/errors.js'
 import type { Session, SessionReport, SignedOutReason, WireEvent } from '../src/shared/protocol.js'
 import type { IssuedTokens } from './authorization-server.js'
+import { pauseAfter } from './backoff.js'
 import type { Platform } from './platform.js'
 import type { ActiveRecord, SessionRecord, Store } from './store.js'
 import type { Note } from './trace.js'
@@ -10,11 +11,6 @@ const trustMemoryFor = 1_000
 
 /** A clock that was set back by more than this, in ms, makes the times of a token worthless. */
 const tolerableSetback = 60_000
-
-/** Pauses after failed renewals, in ms. */
-const firstPause = 1_000
-const longestPause = 60_000
-const longestRetryAfter = 300_000
 
 /** Is there an access token, and has it time left as far as the clock can tell? */
 export const hasLiveToken = (record: ActiveRecord, now: number): boolean =>
@@ -106,16 +102,12 @@ export const createSession = (
     return after?.status === 'active' && after.session === session ? after : undefined
   }
 
-  /**
-   * The record with a pause before the next renewal: twice as long each time, and with full jitter,
-   * so that clients which failed together do not come back together.
-   */
-  const pause = (record: ActiveRecord, retryAfter = 0): ActiveRecord => {
+  /** The record with a pause before the next renewal, which every tab and worker keeps. */
+  const pause = (record: ActiveRecord, retryAfter?: number): ActiveRecord => {
     // Offline, each try fails at once and bothers nobody; back online, it should not be late.
     if (!online()) return record
     const failures = (record.retry?.failures ?? 0) + 1
-    const ms = random() * Math.min(longestPause, firstPause * 2 ** failures)
-    const notBefore = now() + Math.max(ms, Math.min(retryAfter, longestRetryAfter))
+    const notBefore = now() + pauseAfter(failures, random(), retryAfter)
     return { ...record, retry: { failures, notBefore } }
   }
 

@@ -13,7 +13,7 @@ import { browserPlatform, type Platform } from './platform.js'
 import { createRefresh } from './refresh.js'
 import { createSession } from './session.js'
 import { createSilentLogin } from './silent-login.js'
-import { createStore } from './store.js'
+import { createStore, type Store } from './store.js'
 import type { Note } from './trace.js'
 import { createTransactions } from './transactions.js'
 
@@ -41,13 +41,17 @@ export interface TokenWorker {
   fetch(request: Request): Promise<Response>
 }
 
-/** The parts, in the order of the data flow. */
-const assemble = (config: Config, platform: Platform, bridge: PageBridge) => {
+/** The parts, in the order of the data flow. The simulation hands in stores that it has broken. */
+export const assemble = (
+  config: Config,
+  platform: Platform,
+  bridge: Pick<PageBridge, 'call' | 'tellAll'>,
+  store: Store = createStore(config, platform),
+) => {
   const { authUrls, root } = config
   const { now } = platform
   const { trace } = config
   const note: Note | undefined = trace && ((step, more) => trace({ at: now(), step, ...more }))
-  const store = createStore(config, platform)
   const session = createSession(store, platform, bridge.tellAll, note)
   const server = createAuthorizationServer(config, store, platform)
   const transactions = createTransactions(store, now, server.randomValue)

@@ -1,0 +1,22 @@
+/** ms */
+const firstWindow = 1_000
+const longestWindow = 60_000
+/** A server may ask for a longer pause, but not for one that outlasts a user's patience. ms */
+const longestRetryAfter = 300_000
+
+/** No pause that this file gives is longer. ms */
+export const longestPause = longestRetryAfter
+
+/**
+ * How long to pause after the `failures`-th failure in a row, in ms: a window that doubles each
+ * time, and full jitter inside it, so that clients which failed together do not come back
+ * together. How the longest window was chosen: docs/reliability.md, "After an outage".
+ *
+ * @param chance From 0 up to 1
+ * @param retryAfter What the server asked for, ms
+ */
+export const pauseAfter = (failures: number, chance: number, retryAfter = 0): number =>
+  Math.max(
+    chance * Math.min(longestWindow, firstWindow * 2 ** failures),
+    Math.min(retryAfter, longestRetryAfter),
+  )

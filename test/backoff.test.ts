@@ -1,0 +1,20 @@
+import { describe, expect, test } from 'vitest'
+import { longestPause, pauseAfter } from '../sw/backoff.js'
+
+describe('the pause after failed renewals (RF-06)', () => {
+  test('lies in a window that doubles with each failure, up to a minute', () => {
+    const windows = [1, 2, 3, 4, 5, 6, 7, 50, 5000].map((failures) => pauseAfter(failures, 1))
+    expect(windows).toEqual([2, 4, 8, 16, 32, 60, 60, 60, 60].map((s) => s * 1000))
+  })
+
+  test('is anywhere in that window, by chance (full jitter)', () => {
+    expect([0, 0.25, 0.5].map((chance) => pauseAfter(3, chance))).toEqual([0, 2000, 4000])
+  })
+
+  test('is at least what the server asks for, which is held to five minutes', () => {
+    expect(pauseAfter(1, 0, 7_000)).toBe(7_000)
+    expect(pauseAfter(6, 1, 7_000)).toBe(60_000)
+    expect(pauseAfter(1, 0, 86_400_000)).toBe(300_000)
+    expect(pauseAfter(1, 0, Number.POSITIVE_INFINITY)).toBe(longestPause)
+  })
+})
