@@ -12,12 +12,15 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
     frame.tabIndex = -1
     frame.setAttribute('aria-hidden', 'true')
     frame.style.display = 'none'
+    // Chrome asks this of a frame that goes to a server on the user's own network.
+    frame.allow = 'local-network-access *'
+    let loaded = false
 
-    const finish = (end: FrameEnd) => {
+    const finish = (end: FrameEnd['end']) => {
       clearTimeout(timer)
       document.removeEventListener('securitypolicyviolation', onViolation)
       frame.remove()
-      resolve(end)
+      resolve({ end, loaded, isolated: window.crossOriginIsolated === true })
     }
     const onViolation = ({ effectiveDirective, disposition }: SecurityPolicyViolationEvent) => {
       // A policy that only reports has blocked nothing.
@@ -26,6 +29,7 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
     const timer = setTimeout(finish, limit, 'timeout')
     document.addEventListener('securitypolicyviolation', onViolation)
     frame.addEventListener('load', () => {
+      loaded = true
       try {
         if (frame.contentWindow?.location.href.startsWith(doneUrl)) finish('done')
       } catch {

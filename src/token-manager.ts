@@ -207,11 +207,29 @@ export const createTokenManager = (
       emit({ type: 'state', session })
     }
   }
-  const onShow = ({ persisted }: PageTransitionEvent) => {
-    if (persisted) catchUp().catch(() => {})
-  }
   const onVisible = () => {
     if (document.visibilityState === 'visible') catchUp().catch(() => {})
+  }
+  const onOnline = () => {
+    bridge.ask('online').catch(() => {})
+  }
+  let channel = ''
+  let announcements: BroadcastChannel | undefined
+  // Also on leaving: a message would make the browser drop the page from its back/forward cache.
+  const stopHearing = () => announcements?.close()
+  /** Workers with other scopes share the session, but tell only their own pages what happens. */
+  const hearOthers = () => {
+    stopHearing()
+    announcements = new BroadcastChannel(channel)
+    // A hint only, since any script could send it: the worker says what is true.
+    announcements.onmessage = ({ data }) => {
+      if (data?.scope !== registration?.scope) catchUp().catch(() => {})
+    }
+  }
+  const onShow = ({ persisted }: PageTransitionEvent) => {
+    if (!persisted) return
+    hearOthers()
+    catchUp().catch(() => {})
   }
 
   /** Did the worker answer, or did somebody else, before it or instead of it? */
@@ -230,7 +248,9 @@ export const createTokenManager = (
     if (!isBrowser) return await new Promise(() => {})
     removeBareHash()
     addEventListener('pageshow', onShow)
+    addEventListener('pagehide', stopHearing)
     document.addEventListener('visibilitychange', onVisible)
+    addEventListener('online', onOnline)
     const found = await registering
     await whenActive(found)
     const hello = await bridge.ask('hello', { protocol: PROTOCOL }).catch((error: TokenError) => {
@@ -247,6 +267,8 @@ export const createTokenManager = (
         'Page and service worker use different versions of tokenward. Reload the page.',
       )
     }
+    channel = hello.channel
+    hearOthers()
     if (hello.landing) {
       landing = { type: 'problem', error: fromErrorData(hello.landing) }
       tellLanding()
@@ -350,7 +372,10 @@ export const createTokenManager = (
       bridge.close()
       if (!isBrowser) return
       removeEventListener('pageshow', onShow)
+      removeEventListener('pagehide', stopHearing)
       document.removeEventListener('visibilitychange', onVisible)
+      removeEventListener('online', onOnline)
+      stopHearing()
     },
   }
 }

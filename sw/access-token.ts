@@ -1,5 +1,6 @@
 import { isTokenError, TokenError } from '../src/shared/errors.js'
 import { longestPause } from './backoff.js'
+import type { Config } from './options.js'
 import type { Platform } from './platform.js'
 import type { Refresh } from './refresh.js'
 import { hasLiveToken, type WorkerSession } from './session.js'
@@ -21,6 +22,8 @@ const lockLimit = 20_000
 const mostWaiting = 200
 /** A token younger than this, in ms, is not renewed for its expiry again. */
 const leastInterval = 5_000
+/** Back online, clients come back within this time, in ms, and not all in its first second. */
+const onlineSpread = 3_000
 
 const notNow = (): TokenError =>
   new TokenError('timeout', 'The access token could not be renewed in time.')
@@ -44,11 +47,21 @@ const userChanged = (): TokenResult => {
  * time serves every request, tab and worker.
  */
 export const createAccessToken = (
-  { leeway, lockName }: { leeway: number; lockName: string },
+  {
+    leeway,
+    rotationGrace,
+    lockName,
+  }: Pick<Config, 'leeway' | 'rotationGrace'> & { lockName: string },
   session: WorkerSession,
   refresh: Refresh,
   silentLogin: SilentLogin,
-  { now, lock, online, wait }: Pick<Platform, 'now' | 'lock' | 'online' | 'wait'>,
+  {
+    now,
+    lock,
+    online,
+    wait,
+    random,
+  }: Pick<Platform, 'now' | 'lock' | 'online' | 'wait' | 'random'>,
 ) => {
   let underWay: { spoiled: string | undefined; result: Promise<TokenResult> } | undefined
   let waiting = 0
@@ -72,10 +85,18 @@ export const createAccessToken = (
     return lifetime - age < Math.min(leeway, lifetime / 2) ? 'ageing' : 'fresh'
   }
 
-  const isPausing = ({ retry }: ActiveRecord): boolean => {
+  /** Whoever is not patient ends a pause, unless the server has asked for it. */
+  const isPausing = ({ retry }: ActiveRecord, patient = true): boolean => {
+    if (!patient && !retry?.asked) return false
     const left = (retry?.notBefore ?? 0) - now()
     // More than there ever is to wait: the clock has been set back since.
     return left > 0 && left <= longestPause
+  }
+
+  /** Could this token harm, if it is sent again? Not while the server takes it a second time. */
+  const isRisky = ({ refreshSentAt }: ActiveRecord): boolean => {
+    const age = now() - (refreshSentAt ?? now())
+    return refreshSentAt !== undefined && !(age >= 0 && age < rotationGrace)
   }
 
   /** `why`: what the refresh said. `tried`: how a silent login has ended that came before it. */
@@ -103,7 +124,7 @@ export const createAccessToken = (
   const renewRecord = async (record: ActiveRecord): Promise<TokenResult> => {
     if (record.refreshToken === undefined) return await renewSilently(record)
     let tried: SilentLoginOutcome | undefined
-    if (record.refreshSentAt !== undefined && record.silentLoginWorks && online()) {
+    if (isRisky(record) && record.silentLoginWorks && online()) {
       // Sending a token again that the server may have replaced makes a strict server revoke
       // everything, so the way that cannot do harm comes first.
       tried = await silentLogin({ purpose: 'renew', record })
@@ -129,7 +150,7 @@ export const createAccessToken = (
     if (record?.status !== 'active') return { kind: 'signed-out' } as const
     const isOther = record.accessToken !== undefined && record.accessToken !== spoiled
     if (isOther && condition(record) !== 'dead') return toResult(record)
-    if (patient && isPausing(record)) return { kind: 'unavailable', error: notNow() } as const
+    if (isPausing(record, patient)) return { kind: 'unavailable', error: notNow() } as const
     await session.setRenewing(true, record)
     try {
       return await renewRecord(record)
@@ -153,13 +174,19 @@ export const createAccessToken = (
 
   /**
    * Renews, unless the record by now holds a live token other than `spoiled`. `patient`: not
-   * before the pause after failures is over.
+   * before the pause after failures is over. `delay`: ms until it begins; whoever needs a token
+   * meanwhile waits for this renewal.
    */
-  const renew = async (spoiled: string | undefined, patient = true): Promise<TokenResult> => {
+  const renew = async (
+    spoiled: string | undefined,
+    patient = true,
+    delay = 0,
+  ): Promise<TokenResult> => {
     const joined = underWay
     underWay ??= {
       spoiled,
-      result: exclusively(() => renewLocked(spoiled, patient))
+      result: (delay ? wait(delay) : Promise.resolve())
+        .then(() => exclusively(() => renewLocked(spoiled, patient)))
         .catch((cause): TokenResult => {
           const failed = () => new TokenError('worker_timeout', 'Renewing failed.', cause)
           return { kind: 'unavailable', error: isTokenError(cause) ? cause : failed() }
@@ -213,6 +240,13 @@ export const createAccessToken = (
         return isOurs ? result : userChanged()
       }
       return toResult(record)
+    },
+
+    /** The network is back: renews a token that needs it, so that requests find a fresh one. */
+    backOnline: async (): Promise<void> => {
+      const record = await session.readAgain()
+      if (record?.status !== 'active' || condition(record) === 'fresh') return
+      await renew(record.accessToken, false, random() * onlineSpread)
     },
 
     renew,

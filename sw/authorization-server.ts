@@ -37,10 +37,10 @@ export type RefreshAnswer =
   | { kind: 'not-now'; error: TokenError }
   /** The client is set up wrongly; the token may still be good. */
   | { kind: 'misconfigured'; error: TokenError }
-  /** The server is there but could not act, or something in between answered. */
+  /** The server has not acted: it said so, was not asked, or something in between answered. */
   | { kind: 'unavailable'; error: TokenError; retryAfter?: number }
-  /** No answer: nobody knows whether the server has acted. */
-  | { kind: 'unknown'; error: TokenError }
+  /** No answer that tells: nobody knows whether the server has acted. */
+  | { kind: 'unknown'; error: TokenError; retryAfter?: number }
 
 /** What the ID token of a refresh says about the session that it came for. */
 export type RefreshedIdToken =
@@ -75,6 +75,9 @@ const oauthCodes = names(
 const interactiveCodes = names(
   'access_denied consent_required interaction_required login_required mfa_required',
 )
+
+/** Answers to the effect that the request was not looked at (RFC 9110 15, RFC 6585). */
+const notActed: ReadonlySet<number> = new Set([408, 429, 503, 511])
 
 /** Claims that only serve the protocol; the rest is what the page may know of the user. */
 const protocolClaims = names(
@@ -142,9 +145,13 @@ const lifetime = (value: unknown): number | undefined => {
   return Number.isNaN(seconds) ? undefined : Math.min(Math.max(seconds, 1), longestLife)
 }
 
-/** `Retry-After` in ms (RFC 9110 10.2.3); the form with a date is as good as none. */
-const retryAfter = (response: Response): number =>
-  Number(response.headers.get('retry-after')) * 1000 || 0
+/** `Retry-After` in ms from `now` (RFC 9110 10.2.3): seconds, or a date. */
+const retryAfterOf = (response: Response, now: number): number | undefined => {
+  const value = response.headers.get('retry-after') ?? ''
+  // biome-ignore lint/style/noRestrictedGlobals: it reads a text here, not the clock.
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - now
+  return ms > 0 ? ms : undefined
+}
 
 /** Everything that is said to the authorization server. */
 export const createAuthorizationServer = (
@@ -334,9 +341,12 @@ export const createAuthorizationServer = (
     const code = String(body?.['error'])
     if (status === 401 || interactiveCodes.has(code)) return { kind: 'not-now', error }
     if (code === 'invalid_grant') return { kind: 'refused', error }
-    if (status === 408 || status === 429 || status >= 500 || error.transient) {
-      return { kind: 'unavailable', error, retryAfter: retryAfter(response) }
-    }
+    const retryAfter = retryAfterOf(response, now())
+    if (notActed.has(status)) return { kind: 'unavailable', error, retryAfter }
+    // A 500 can come after the token was replaced, and a 502 or 504 is somebody else's word for
+    // having had no answer.
+    if (status >= 500) return { kind: 'unknown', error, retryAfter }
+    if (error.transient) return { kind: 'unavailable', error, retryAfter }
     return { kind: 'misconfigured', error }
   }
 
@@ -448,6 +458,7 @@ export const createAuthorizationServer = (
       const as = await metadata().catch((error: TokenError) => error)
       if (as instanceof TokenError) return { kind: 'unavailable', error: as }
       const issuedAt = now()
+      const wasOnline = online()
       return await exchange(
         requestLimit,
         'token_endpoint_unreachable',
@@ -457,7 +468,11 @@ export const createAuthorizationServer = (
             additionalParameters: resource,
           }),
         (response) => readRefreshAnswer(as, response, issuedAt),
-      ).catch((error: TokenError) => ({ kind: 'unknown', error }))
+      ).catch((error: TokenError) => ({
+        // Without a network from the start, the request has reached nobody.
+        kind: wasOnline || error.code !== 'offline' ? 'unknown' : 'unavailable',
+        error,
+      }))
     },
 
     /** Judges the ID token of a refresh against the session it is for (OIDC Core 12.2). */

@@ -88,6 +88,8 @@ export const createLogin = (
     const silent = isSilent(transaction)
     // Signed out, or in as somebody else, while the hidden frame was under way.
     if (silent && active?.session !== transaction.session) return
+    // Signed in and out again since then: a late answer must not undo that.
+    if (silent && !active && current?.generation !== transaction.generation) return
     if (silent && active && active.subject !== signIn.subject) {
       return { status: 'ended', generation: 0, reason: 'user_changed' }
     }
@@ -112,6 +114,7 @@ export const createLogin = (
       subject: signIn.subject,
       idToken: signIn.idToken ?? base.idToken,
       silentLoginWorks: silent || base.silentLoginWorks,
+      silentLoginFailed: undefined,
     }
   }
 

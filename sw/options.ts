@@ -72,6 +72,16 @@ export interface TokenWorkerOptions {
    */
   silentLoginTimeout?: number
   /**
+   * For how many seconds the authorization server still takes a refresh token that it has already
+   * replaced (overlap, leeway, grace or reuse interval in its settings), 0 to 3600. While a token
+   * whose answer was lost is younger than that, it is simply sent again; afterwards, and by
+   * default, a silent login comes first. Never set more than the server grants: a server that is
+   * strict about it revokes everything.
+   *
+   * @default 0
+   */
+  rotationGrace?: number
+  /**
    * The folder of the five auth pages, relative to the worker's scope.
    *
    * @default 'tokenward/'
@@ -112,6 +122,8 @@ export interface Config {
   leeway: number
   /** ms */
   silentLoginTimeout: number
+  /** ms */
+  rotationGrace: number
   /** Absolute URLs of the auth pages, without query. `callback` is the redirect URI. */
   authUrls: Readonly<Record<AuthPage, string>>
   /** The worker's scope. */
@@ -123,8 +135,8 @@ export interface Config {
 }
 
 const optionNames =
-  'issuer clientId apis scope authorizationParams leeway silentLoginTimeout authPath ' +
-  'redirectUri logoutUrl trace'
+  'issuer clientId apis scope authorizationParams leeway silentLoginTimeout rotationGrace ' +
+  'authPath redirectUri logoutUrl trace'
 const apiOptionNames = 'url scope resource unauthenticated'
 
 /** What people who come from other libraries look for. */
@@ -337,6 +349,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     authorizationParams: parseParams(options.authorizationParams ?? {}),
     leeway: seconds('leeway', options.leeway ?? 60, 0, 3600),
     silentLoginTimeout: seconds('silentLoginTimeout', options.silentLoginTimeout ?? 10, 1, 20),
+    rotationGrace: seconds('rotationGrace', options.rotationGrace ?? 0, 0, 3600),
     authUrls,
     root: root.href,
     loopback: isLoopback(root.hostname),

@@ -26,6 +26,7 @@ const calls: Record<keyof WorkerCalls, Record<string, string>> = {
   login: { returnTo: 'string', params: '?strings' },
   checkSession: {},
   renew: {},
+  online: {},
   logout: { returnTo: '?string', local: '?boolean' },
   logoutOutcome: { url: 'string' },
 }

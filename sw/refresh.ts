@@ -55,7 +55,10 @@ export const createRefresh = (
 
     note?.('refreshing')
     // If the worker is stopped from here on, the next one knows that the token may be spent.
-    const intent = await changeSame((current) => ({ ...current, refreshSentAt: now() }))
+    const intent = await changeSame((current) => ({
+      ...current,
+      refreshSentAt: current.refreshSentAt ?? now(),
+    }))
     if (intent?.refreshToken !== refreshToken) return { kind: 'superseded' }
 
     const answer =
@@ -95,10 +98,10 @@ export const createRefresh = (
           return { ...known, refreshToken: undefined, refreshSentAt: undefined }
         case 'not-now':
           return known
-        case 'unavailable':
-          return session.pause(known, answer.retryAfter)
-        default:
+        case 'misconfigured':
           return session.pause(known)
+        default:
+          return session.pause(known, answer.retryAfter)
       }
     })
     switch (answer.kind) {

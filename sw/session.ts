@@ -35,10 +35,12 @@ export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRe
 
 /**
  * The session record in memory and on disk. Every change goes to the disk first, is announced to
- * the other workers of this origin, and reaches the pages as events.
+ * the other workers of this origin and their pages, and reaches our own pages as events.
  */
 export const createSession = (
   store: Pick<Store, 'name' | 'read' | 'update'>,
+  /** Scope of this worker: the pages in there are told by it, so they need no announcement. */
+  scope: string,
   { now, random, online, channel }: Pick<Platform, 'now' | 'random' | 'online' | 'channel'>,
   tellPages: (event: WireEvent) => Promise<void>,
   note?: Note,
@@ -87,7 +89,7 @@ export const createSession = (
     const heardBefore = heard
     const { before, after } = await store.update(next)
     memory = heard === heardBefore ? { record: after } : undefined
-    if (after !== before) others.post(after?.generation)
+    if (after !== before) others.post({ generation: after?.generation, scope })
     return { before, after }
   }
 
@@ -108,7 +110,8 @@ export const createSession = (
     if (!online()) return record
     const failures = (record.retry?.failures ?? 0) + 1
     const notBefore = now() + pauseAfter(failures, random(), retryAfter)
-    return { ...record, retry: { failures, notBefore } }
+    const asked = retryAfter === undefined ? undefined : true
+    return { ...record, retry: { failures, notBefore, asked } }
   }
 
   const tellEnded = (reason: SignedOutReason) => {
@@ -158,17 +161,20 @@ export const createSession = (
 
     /** Pauses, and asks for a sign-in: once until the next token. */
     requireLogin: async (session: string, error: TokenError) => {
-      let told = false
-      const record = await changeOwn(session, (current) => {
-        told = current.loginRequired === true
+      const record = await readAgain()
+      if (record?.status !== 'active' || record.session !== session) return
+      // Where nothing is told here, `setRenewing` tells that the renewal has ended.
+      if (!record.loginRequired) {
+        renewing = false
+        const data = toErrorData(error)
+        // Before it is written down: a worker that is stopped then tells it twice, not never.
+        await tellPages({ type: 'login-required', error: data, session: view(record) })
+      }
+      await changeOwn(session, (current) => {
         const asked: ActiveRecord = { ...current, loginRequired: true }
         // The next page that opens can do it at once.
         return error.code === 'no_page' ? asked : pause(asked)
       })
-      // Where nothing is told here, `setRenewing` tells that the renewal has ended.
-      if (!record || told) return
-      renewing = false
-      await tellPages({ type: 'login-required', error: toErrorData(error), session: view(record) })
     },
   }
 }

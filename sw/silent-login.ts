@@ -2,14 +2,15 @@ import { fromErrorData, TokenError } from '../src/shared/errors.js'
 import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
 import type { Page, Platform } from './platform.js'
 import type { WorkerSession } from './session.js'
-import type { ActiveRecord } from './store.js'
+import type { ActiveRecord, SessionRecord } from './store.js'
 import type { Note } from './trace.js'
 import type { Transactions } from './transactions.js'
 
 export interface SilentLoginRequest {
   /** `renew` is for the session that is there, `check` also finds a new one. */
   purpose: 'renew' | 'check'
-  record?: ActiveRecord
+  /** The record as it is now. */
+  record?: SessionRecord
   /** The page that asked; it is tried first. */
   page?: string
 }
@@ -38,6 +39,35 @@ const probeLimit = 1_000
 const pageCheckInterval = 500
 /** All attempts together, in ms: whoever waits for this has 30 s. */
 const overallLimit = 20_000
+/** After so many frames in a row that brought nothing … */
+const mostFailures = 3
+/** … there is none for so long, in ms. */
+const restAfterFailures = 300_000
+
+/** Why nothing came back, as likely as can be said from here. */
+const timeoutMessage = (frame: FrameEnd | undefined, isUnused: boolean, limit: number): string => {
+  if (!frame) return 'The page with the hidden frame gave no answer: it may have been frozen.'
+  if (isUnused) {
+    return (
+      'The hidden frame never got to the worker: an ad blocker, the Content-Security-Policy or ' +
+      'the Cross-Origin-Embedder-Policy of the page may have stopped it.'
+    )
+  }
+  if (!frame.loaded) {
+    return `The authorization server did not answer in a hidden frame within ${limit / 1000} s.`
+  }
+  if (frame.isolated) {
+    return (
+      'This page is cross-origin isolated, and the authorization server does not send ' +
+      'Cross-Origin-Resource-Policy: cross-origin.'
+    )
+  }
+  return (
+    'The authorization server showed a page in the hidden frame instead of sending it back: it ' +
+    'refuses the request (its log says why), does not know prompt=none, or forbids frames ' +
+    '(X-Frame-Options, frame-ancestors). Or an ad blocker or the browser stopped the frame.'
+  )
+}
 
 /** Silent login: a page runs a hidden frame with `prompt=none`, the worker takes the answer. */
 export const createSilentLogin = (
@@ -53,8 +83,8 @@ export const createSilentLogin = (
     /** ms for one frame */
     limit: number
   },
-  transactions: Pick<Transactions, 'begin' | 'outcomeOf'>,
-  session: Pick<WorkerSession, 'readAgain'>,
+  transactions: Pick<Transactions, 'begin' | 'outcomeOf' | 'isUnused'>,
+  session: Pick<WorkerSession, 'readAgain' | 'changeOwn'>,
   callPage: <Name extends keyof PageCalls>(
     page: Page,
     name: Name,
@@ -95,7 +125,8 @@ export const createSilentLogin = (
     const ticket = await transactions.begin({
       kind: purpose === 'check' ? 'check' : 'silent',
       returnTo: root,
-      session: record?.session,
+      session: record?.status === 'active' ? record.session : undefined,
+      generation: record?.generation,
     })
     const stop = new AbortController()
     try {
@@ -133,7 +164,7 @@ export const createSilentLogin = (
       }
       if (end === 'gone') continue
       error =
-        end === 'blocked'
+        end?.end === 'blocked'
           ? new TokenError(
               'silent_login_blocked',
               "The page's Content-Security-Policy forbids the hidden frame: frame-src needs " +
@@ -141,20 +172,49 @@ export const createSilentLogin = (
             )
           : new TokenError(
               'timeout',
-              `No answer in a hidden frame within ${limit / 1000} s. The authorization server ` +
-                'may be slow, forbid frames (X-Frame-Options), or not know prompt=none.',
+              timeoutMessage(end, await transactions.isUnused(ticket), limit),
             )
       // The next page would meet the same policy and the same server.
-      break
+      if (end) break
     }
     return { kind: 'failed', error }
   }
 
+  const isResting = ({ silentLoginFailed: failed }: ActiveRecord): boolean => {
+    const age = failed ? now() - failed.at : 0
+    return (
+      failed !== undefined && failed.times >= mostFailures && age >= 0 && age < restAfterFailures
+    )
+  }
+
+  /** Counts a frame that brought nothing; the next sign-in of any kind starts anew. */
+  const count = (record: ActiveRecord) =>
+    session.changeOwn(record.session, (current) => ({
+      ...current,
+      silentLoginFailed: { times: (current.silentLoginFailed?.times ?? 0) + 1, at: now() },
+    }))
+
   return async (request: SilentLoginRequest): Promise<SilentLoginOutcome> => {
+    const { purpose, record } = request
+    // An app that asks by itself gets an answer each time.
+    const renewed = purpose === 'renew' && record?.status === 'active' ? record : undefined
+    if (renewed && isResting(renewed)) {
+      const error = new TokenError(
+        'silent_login_paused',
+        `${mostFailures} hidden frames in a row brought nothing; the next one is tried ` +
+          `${restAfterFailures / 60_000} minutes after the last. login() works at any time.`,
+      )
+      return { kind: 'failed', error }
+    }
     note?.('silent-login')
     const outcome = await attempt(request)
-    if ('error' in outcome) note?.('silent-login-failed', { code: outcome.error.code })
-    else note?.('silent-login-done')
+    if ('error' in outcome) {
+      const { code } = outcome.error
+      note?.('silent-login-failed', { code })
+      if (renewed && code !== 'offline' && code !== 'no_page') {
+        await count(renewed)
+      }
+    } else note?.('silent-login-done')
     return outcome
   }
 }

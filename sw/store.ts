@@ -26,15 +26,20 @@ export interface ActiveRecord {
   accessTokenExpiresAt?: number
   refreshToken?: string
   /**
-   * Written before a refresh token is sent, removed with an answer that decides about it, and put
-   * back as it was by any other: where it is found, nobody knows whether the server has seen, and
-   * with that replaced, the refresh token.
+   * When this refresh token was first sent without an answer that decides about it (ms since
+   * 1970). Written before it is sent, removed with such an answer, put back as it was by any
+   * other: where it is found, nobody knows whether the server has seen the token, and replaced it.
    */
   refreshSentAt?: number
-  /** Failed renewals in a row, and when the next one may be tried (ms since 1970). */
-  retry?: { failures: number; notBefore: number }
+  /**
+   * Failed renewals in a row, and when the next one may be tried (ms since 1970). `asked`: the
+   * server itself has asked to be left alone until then.
+   */
+  retry?: { failures: number; notBefore: number; asked?: true }
   /** A hidden frame has signed in for this session before, so it is worth trying. */
   silentLoginWorks?: true
+  /** Hidden frames in a row that brought nothing, and when the last one ended (ms since 1970). */
+  silentLoginFailed?: { times: number; at: number }
   /** Pages have been told that a sign-in is needed; they are told once. */
   loginRequired?: true
   /** Endpoints of the server that never get a token as if they were an API. */
@@ -61,6 +66,8 @@ export interface Transaction {
   params?: Record<string, string>
   /** The session it was started from, if there was one. */
   session?: string
+  /** The generation of the record that it was started from. */
+  generation?: number
   /** A logout's hint of whose session to end. */
   idToken?: string
   /** Where the outcome is put for the one who waits for it. */

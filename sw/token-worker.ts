@@ -52,7 +52,7 @@ export const assemble = (
   const { now } = platform
   const { trace } = config
   const note: Note | undefined = trace && ((step, more) => trace({ at: now(), step, ...more }))
-  const session = createSession(store, platform, bridge.tellAll, note)
+  const session = createSession(store, root, platform, bridge.tellAll, note)
   const server = createAuthorizationServer(config, store, platform)
   const transactions = createTransactions(store, now, server.randomValue)
   const silentLogin = createSilentLogin(
@@ -70,7 +70,7 @@ export const assemble = (
   )
   const refresh = createRefresh(server, session, platform, note)
   const accessToken = createAccessToken(
-    { leeway: config.leeway, lockName: `${store.name} renew` },
+    { ...config, lockName: `${store.name} renew` },
     session,
     refresh,
     silentLogin,
@@ -92,11 +92,10 @@ export const assemble = (
   /** Asks the authorization server by a hidden frame whether it knows the user. */
   const checkSession = (page: string): Promise<SessionReport> =>
     accessToken.exclusively(async () => {
-      const before = await session.readAgain()
       const outcome = await silentLogin({
         purpose: 'check',
         page,
-        record: before?.status === 'active' ? before : undefined,
+        record: await session.readAgain(),
       })
       if (outcome.kind === 'signed-in') return session.report(outcome.record)
       if (outcome.kind === 'superseded') return session.report(await session.readAgain())
@@ -107,7 +106,7 @@ export const assemble = (
   const callsFor = (pageId: string, keepAlive: (work: Promise<unknown>) => void): WorkerCalls => ({
     hello: async () => {
       const landing = await transactions.takeForPage(pageId).catch(() => undefined)
-      return { protocol: PROTOCOL, probeUrl: authUrls.done, landing }
+      return { protocol: PROTOCOL, probeUrl: authUrls.done, channel: store.name, landing }
     },
     claim: () => platform.pages.claim(),
     session: async () => session.report(await session.readAgain()),
@@ -125,6 +124,8 @@ export const assemble = (
       if (result.kind === 'unavailable') throw result.error
       if (result.kind !== 'token') throw new TokenError('signed_out', 'Nobody is signed in.')
     },
+    // Answered at once: the page has nothing to do but to go on.
+    online: async () => keepAlive(accessToken.backOnline().catch(() => {})),
     logout: (input) => logout.begin(input, keepAlive),
     logoutOutcome: ({ url }) => logout.outcome(url),
   })

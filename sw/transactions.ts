@@ -101,6 +101,12 @@ export const createTransactions = (
     return found?.kind === 'outcome' ? found.result : undefined
   },
 
+  /** Has nobody come with this ticket yet? */
+  isUnused: async (ticket: string): Promise<boolean> => {
+    const found = await store.readTransaction(await keyOf(ticket))
+    return found !== undefined && found.kind !== 'outcome'
+  },
+
   /** Keeps a failure for the page that the browser is about to open. */
   leaveForPage: async (pageId: string, returnTo: string, error: TokenErrorData): Promise<void> => {
     const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result: { error } }

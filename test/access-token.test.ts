@@ -492,7 +492,7 @@ describe('the way to a new token', () => {
     }
     const { createAccessToken } = await import('../sw/access-token.js')
     const again = createAccessToken(
-      { leeway: 0, lockName: 'lock' },
+      { leeway: 0, rotationGrace: 0, lockName: 'lock' },
       restarted.session,
       restarted.refresh,
       silently(failed).silentLogin,

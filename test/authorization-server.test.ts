@@ -650,13 +650,14 @@ describe('a refresh', () => {
     [408, { error: 'invalid_request' }, 'unavailable', 'invalid_request'],
     [429, { error: 'invalid_request' }, 'unavailable', 'invalid_request'],
     [429, 'Too Many', 'unavailable', 'invalid_token_response'],
-    [500, { error: 'invalid_client' }, 'unavailable', 'invalid_client'],
-    [500, 'down', 'unavailable', 'invalid_token_response'],
-    [502, '<html>', 'unavailable', 'invalid_token_response'],
     [503, '', 'unavailable', 'invalid_token_response'],
-    [504, '', 'unavailable', 'invalid_token_response'],
+    [503, { error: 'invalid_client' }, 'unavailable', 'invalid_client'],
     [511, '<html>sign in to the Wi-Fi', 'unavailable', 'invalid_token_response'],
     // Nobody knows what became of the token (RF-07)
+    [500, { error: 'invalid_client' }, 'unknown', 'invalid_client'],
+    [500, 'down', 'unknown', 'invalid_token_response'],
+    [502, '<html>', 'unknown', 'invalid_token_response'],
+    [504, '', 'unknown', 'invalid_token_response'],
     [200, { token_type: 'Bearer' }, 'unknown', 'invalid_token_response'],
     [200, { access_token: '', token_type: 'Bearer' }, 'unknown', 'invalid_token_response'],
     [200, { access_token: 'a' }, 'unknown', 'invalid_token_response'],
@@ -687,8 +688,20 @@ describe('a refresh', () => {
     expect('error' in answer && answer.error.message).toMatch(/CORS.*ad blocker/)
   })
 
-  test('that gets no answer offline says so (OF-01)', async () => {
+  test('that was tried offline has reached nobody (OF-01)', async () => {
     const answer = await refreshWith(() => Promise.reject(new TypeError('Failed to fetch')), false)
+    expect(answer).toMatchObject({ kind: 'unavailable', error: { code: 'offline' } })
+  })
+
+  test('during which the network goes away is unknown (RF-07)', async () => {
+    const world = createWorld()
+    const { authorizationServer } = world.createWorker()
+    await authorizationServer.refresh('a first request, for the metadata')
+    world.server.answers.push(() => {
+      world.browser.online = false
+      throw new TypeError('Failed to fetch')
+    })
+    const answer = await authorizationServer.refresh('r')
     expect(answer).toMatchObject({ kind: 'unknown', error: { code: 'offline' } })
   })
 
@@ -701,15 +714,24 @@ describe('a refresh', () => {
 
   test.each([
     ['120', 120_000],
-    ['0', 0],
-    ['', 0],
-    [undefined, 0],
-    ['Wed, 21 Oct 2037 07:28:00 GMT', 0],
-    ['soon', 0],
+    ['0', undefined],
+    ['', undefined],
+    [undefined, undefined],
+    ['Wed, 21 Oct 2015 07:28:00 GMT', undefined],
+    ['soon', undefined],
+    ['-5', undefined],
   ])('that is told to wait, Retry-After: %s, says %s ms (RF-06)', async (value, ms) => {
     const headers = value === undefined ? undefined : { 'retry-after': value }
     const answer = await refreshWith(() => json({}, 503, headers))
     expect(answer).toMatchObject({ kind: 'unavailable', retryAfter: ms })
+  })
+
+  test('that is told to wait until a date says how long that is (RF-06)', async () => {
+    const date = new Date(Date.now() + 120_000).toUTCString()
+    const answer = await refreshWith(() => json({}, 429, { 'retry-after': date }))
+    const { retryAfter } = answer as { retryAfter: number }
+    expect(retryAfter).toBeGreaterThan(115_000)
+    expect(retryAfter).toBeLessThanOrEqual(120_000)
   })
 
   test.each([

@@ -241,6 +241,7 @@ describe('options that are left out', () => {
       authorizationParams: {},
       leeway: 60_000,
       silentLoginTimeout: 10_000,
+      rotationGrace: 0,
       authUrls: {
         login: `${root}tokenward/login.html`,
         silent: `${root}tokenward/silent.html`,

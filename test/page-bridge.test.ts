@@ -388,10 +388,16 @@ describe('the worker', () => {
   test('calls a page and gets its answer', async () => {
     const { bridge } = createBridge()
     const page = fakePage({
-      calls: { openFrame: async ({ limit }) => (limit ? 'done' : 'timeout') },
+      calls: {
+        openFrame: async ({ limit }) => ({ end: 'done', loaded: limit > 0, isolated: false }),
+      },
     })
     const input = { url: 'https://app.example/a', doneUrl: 'https://app.example/b', limit: 1 }
-    expect(await bridge.call(page, 'openFrame', input, 1000)).toBe('done')
+    expect(await bridge.call(page, 'openFrame', input, 1000)).toEqual({
+      end: 'done',
+      loaded: true,
+      isolated: false,
+    })
   })
 
   test('waits no longer for a page than it said', async () => {

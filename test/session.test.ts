@@ -115,10 +115,12 @@ describe('new tokens', () => {
 })
 
 describe('a change', () => {
-  test('is announced to the other workers as a number, and nothing else (BR-07, PV-01)', async () => {
-    const { session, browser, store } = await createWorld()
+  test('is announced with its number and the scope, and nothing else (BR-07, PV-01)', async () => {
+    const { session, browser, config, store } = await createWorld()
     await session.change((current) => current && { ...current })
-    expect(browser.announcements).toEqual([{ channel: store.name, data: 2 }])
+    expect(browser.announcements).toEqual([
+      { channel: store.name, data: { generation: 2, scope: config.root } },
+    ])
   })
 
   test('that changes nothing is not announced', async () => {
@@ -140,7 +142,7 @@ describe('a change', () => {
   })
 
   test('that is announced while the record is being read is not overlooked (SE-07)', async () => {
-    const { browser, before, store } = await createWorld()
+    const { browser, config, before, store } = await createWorld()
     const gate = { open: () => {} }
     const slow = {
       ...store,
@@ -152,8 +154,8 @@ describe('a change', () => {
         return record
       },
     }
-    const session = createSession(slow, browser.platform(), async () => {})
-    const other = createSession(store, browser.platform(), async () => {})
+    const session = createSession(slow, config.root, browser.platform(), async () => {})
+    const other = createSession(store, config.root, browser.platform(), async () => {})
     const reading = session.readAgain()
     await settle()
     await other.end('logout', before.session)

@@ -12,8 +12,12 @@ interface Behaviour extends Partial<FakePage> {
   able?: boolean
   /** What `document.visibilityState` says, as opposed to `clients`. */
   reallyVisible?: boolean
-  /** What happens in the frame. */
-  frame?: (input: { url: string; doneUrl: string; limit: number }) => Promise<FrameEnd>
+  /** What happens in the frame; only how it ended, where the rest is as usual. */
+  frame?: (input: {
+    url: string
+    doneUrl: string
+    limit: number
+  }) => Promise<FrameEnd['end'] | FrameEnd>
   /** Has no script of ours. */
   foreign?: boolean
 }
@@ -48,7 +52,8 @@ const createWorld = async ({ limit = 10_000 }: { limit?: number } = {}) => {
       },
       openFrame: async (input) => {
         opened.push({ page: id, ...input })
-        return (await frame?.(input)) ?? (await new Promise(() => {}))
+        const end = (await frame?.(input)) ?? (await new Promise<never>(() => {}))
+        return typeof end === 'string' ? { end, loaded: true, isolated: false } : end
       },
     }
     browser.pages.push(fakePage({ id, ...page, ...(!foreign && { calls }) }))

@@ -46,7 +46,11 @@ const installServiceWorker = ({
   const bridge = createPageBridge({ ...createFakeBrowser({ scope }).platform() })
   const methods = (pageId: string): WorkerCalls => {
     const all: WorkerCalls = {
-      hello: async () => ({ protocol: PROTOCOL, probeUrl: `${scope}tokenward/done.html` }),
+      hello: async () => ({
+        protocol: PROTOCOL,
+        probeUrl: `${scope}tokenward/done.html`,
+        channel: 'changes',
+      }),
       claim: async () => {
         container['controller'] = worker
         container.dispatchEvent(new Event('controllerchange'))
@@ -56,6 +60,7 @@ const installServiceWorker = ({
       login: async () => ({ url: `${location.href.split('#')[0]}#left` }),
       checkSession: async () => ({}),
       renew: async () => {},
+      online: async () => {},
       logout: async () => ({ atServer: false }),
       logoutOutcome: async () => ({ server: 'ended' }),
       ...calls,
@@ -204,7 +209,7 @@ describe('ready', () => {
   })
 
   test('rejects where worker and page are of different versions (BR-09)', async () => {
-    const hello = async () => ({ protocol: PROTOCOL + 1, probeUrl: '' })
+    const hello = async () => ({ protocol: PROTOCOL + 1, probeUrl: '', channel: '' })
     installServiceWorker({ calls: { hello } })
     await expect(create('/sw.js').ready).rejects.toMatchObject({ code: 'bridge_version' })
   })
@@ -263,7 +268,7 @@ describe('a page that a sign-in has landed on', () => {
 
   test('tells the first listener why it failed, and only that one', async () => {
     const landing = { code: 'access_denied', message: 'No.' } as const
-    const hello = async () => ({ protocol: PROTOCOL, probeUrl: scope, landing })
+    const hello = async () => ({ protocol: PROTOCOL, probeUrl: scope, channel: 'changes', landing })
     installServiceWorker({ calls: { hello } })
     const auth = create('/sw.js')
     await auth.ready

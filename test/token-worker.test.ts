@@ -128,7 +128,8 @@ const createWorld = (options: Partial<TokenWorkerOptions> = {}) => {
             back.searchParams.set('error', 'login_required')
           }
           const end = await worker().navigate(back.href, frame, 'frame')
-          return end.startsWith(doneUrl) ? 'done' : 'timeout'
+          const isDone = end.startsWith(doneUrl)
+          return { end: isDone ? 'done' : 'timeout', loaded: true, isolated: false }
         },
       },
     })
@@ -288,7 +289,12 @@ describe('a token worker', () => {
 describe('the calls of a page', () => {
   test('hello names the protocol, the probe, and how this page was landed on, once (BR-03)', async () => {
     const { call, navigate } = createWorld().start()
-    const hello = { protocol: PROTOCOL, probeUrl: `${app}tokenward/done.html`, landing: undefined }
+    const hello = {
+      protocol: PROTOCOL,
+      probeUrl: `${app}tokenward/done.html`,
+      channel: expect.stringMatching(/^tokenward https:\/\/login\.example client-\d+$/),
+      landing: undefined,
+    }
     expect(await call('hello', { protocol: PROTOCOL })).toEqual(hello)
     await navigate(`${app}tokenward/callback.html?code=x&state=y`, {}, 'page-2')
     expect(await call('hello', { protocol: PROTOCOL })).toEqual(hello)

@@ -45,6 +45,7 @@ export type TokenErrorCode =
   | 'offline'
   | 'signed_out'
   | 'silent_login_blocked'
+  | 'silent_login_paused'
   | 'storage_failed'
   | 'timeout'
   | 'token_endpoint_unreachable'
@@ -67,6 +68,7 @@ const transientCodes: readonly string[] = [
   'offline',
   'server_error',
   'silent_login_blocked',
+  'silent_login_paused',
   'storage_failed',
   'temporarily_unavailable',
   'timeout',

@@ -46,6 +46,8 @@ export interface Hello {
   protocol: number
   /** Absolute URL of `done.html`, which the worker answers also to a plain fetch. */
   probeUrl: string
+  /** Name of the channel on which workers announce changes of the session, with their scope. */
+  channel: string
   /** Set where this very page is where a sign-in landed that failed. */
   landing?: TokenErrorData
 }
@@ -72,14 +74,23 @@ export interface WorkerCalls {
   login(input: { returnTo: string; params?: Record<string, string> }): Promise<{ url: string }>
   checkSession(): Promise<SessionReport>
   renew(): Promise<void>
+  /** The network is back: renew a token that needs it, soon. */
+  online(): Promise<void>
   /** Forgets the session; gives a URL where the server's own session can be ended. */
   logout(input: { returnTo?: string; local?: boolean }): Promise<LogoutStart>
   /** Did the authorization server send the browser back from the logout that began at `url`? */
   logoutOutcome(input: { url: string }): Promise<{ server: 'ended' | 'unknown' }>
 }
 
-/** How a hidden frame ended: it reached `done.html`, it was blocked, or nothing came in time. */
-export type FrameEnd = 'done' | 'blocked' | 'timeout'
+/** How a hidden frame ended, with what the page can tell of why it did not get there. */
+export interface FrameEnd {
+  /** It reached `done.html`, the page's policy forbade it, or nothing came in time. */
+  end: 'done' | 'blocked' | 'timeout'
+  /** It has shown some document, if only the browser's own that says what is wrong. */
+  loaded: boolean
+  /** The page is cross-origin isolated, so its frames must be willing to be embedded. */
+  isolated: boolean
+}
 
 /** What the worker may ask of a page. */
 export interface PageCalls {

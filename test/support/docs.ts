@@ -194,3 +194,20 @@ export const section = (text: string, heading: string): string => {
   const [, after = ''] = `\n${text}`.split(`\n${heading}\n`)
   return after.split(new RegExp(`^#{1,${level}} `, 'm'))[0] ?? ''
 }
+
+/** The table between `<!-- name -->` and `<!-- /name -->`: cells by row and column title. */
+export const readTable = (file: string, name: string): Map<string, Map<string, string>> => {
+  const inside = read(file).split(`<!-- ${name} -->`)[1]?.split(`<!-- /${name} -->`)[0] ?? ''
+  const rows = inside
+    .trim()
+    .split('\n')
+    .map((line) => line.split('|').slice(1, -1))
+    .map((cells) => cells.map((cell) => cell.replaceAll('`', '').trim()))
+  const [[, ...columns] = [], , ...body] = rows
+  return new Map(
+    body.map(([title = '', ...cells]) => [
+      title,
+      new Map(columns.map((column, index) => [column, cells[index] ?? ''])),
+    ]),
+  )
+}

@@ -29,6 +29,8 @@ export interface FakeServerOptions {
   expiresIn?: unknown
   /** False: a refresh brings no new refresh token. */
   rotate?: boolean
+  /** The last refresh token is taken a second time, with a new answer. */
+  grace?: boolean
   /** Claims of ID tokens beside the necessary ones; undefined leaves one out. */
   claims?: Record<string, unknown>
   header?: object
@@ -53,6 +55,7 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
   }
   const codes = new Map<string, { asked: URLSearchParams; subject: string }>()
   let current: { refreshToken?: string; clientId: string; subject: string } | undefined
+  let replaced: string | undefined
   let count = 0
 
   const server = {
@@ -159,13 +162,16 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
         const idToken = server.idToken(clientId, found.subject, { nonce, ...options.claims })
         return json(server.issue(clientId, found.subject, { id_token: idToken, ...options.tokens }))
       }
-      if (!current || params.get('refresh_token') !== current.refreshToken) {
+      const sent = params.get('refresh_token') ?? ''
+      const isTaken = sent === current?.refreshToken || (options.grace && sent === replaced)
+      if (!current || !isTaken) {
         // Reuse detection: the whole grant is gone.
         current = undefined
         return json({ error: 'invalid_grant' }, 400)
       }
       const { clientId, subject, refreshToken } = current
       const answer = server.issue(clientId, subject)
+      replaced = sent
       if (options.rotate !== false) return json(answer)
       current = { clientId, subject, refreshToken }
       return json({ ...answer, refresh_token: undefined })

@@ -68,6 +68,9 @@ export const createFakeBrowser = ({ scope = 'https://app.example/' } = {}) => {
     /** Names of the locks that were asked for. */
     locks: [] as string[],
 
+    /** What happens to the locks of a worker that is stopped. */
+    releaseLocks: () => queues.clear(),
+
     now: () => time,
     /** Sets the wall clock forward or back; no time passes. */
     setClock: (by: number) => {

@@ -4,10 +4,11 @@ import type { WireEvent } from '../../src/shared/protocol.js'
 import { createAccessToken } from '../../sw/access-token.js'
 import { createAuthorizationServer } from '../../sw/authorization-server.js'
 import { parseOptions, type TokenWorkerOptions } from '../../sw/options.js'
+import type { Platform } from '../../sw/platform.js'
 import { createRefresh } from '../../sw/refresh.js'
 import { createSession } from '../../sw/session.js'
 import type { SilentLogin } from '../../sw/silent-login.js'
-import { type ActiveRecord, createStore } from '../../sw/store.js'
+import { type ActiveRecord, createStore, type Store } from '../../sw/store.js'
 import type { TraceStep } from '../../sw/trace.js'
 import { createTransactions } from '../../sw/transactions.js'
 import {
@@ -59,22 +60,35 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
     silentLogin = async () => {
       throw new Error('no silent login expected')
     },
+    lock,
+    onStored,
   }: {
     fetch?: Fetch
     silentLogin?: SilentLogin
+    lock?: Platform['lock']
+    /** What happens after the session record has been written, before anybody knows. */
+    onStored?: (after: ActiveRecord) => unknown
   } = {}) => {
-    const platform = browser.platform(fetch)
+    const platform = { ...browser.platform(fetch), ...(lock && { lock }) }
     const events: WireEvent[] = []
     const steps: TraceStep['step'][] = []
     const note = (step: TraceStep['step']) => void steps.push(step)
-    const store = createStore(config, platform)
+    const realStore = createStore(config, platform)
+    const store: Store = {
+      ...realStore,
+      update: async (next) => {
+        const change = await realStore.update(next)
+        if (change.after?.status === 'active') await onStored?.(change.after)
+        return change
+      },
+    }
     const tellPages = async (event: WireEvent) => void events.push(event)
-    const session = createSession(store, platform, tellPages, note)
+    const session = createSession(store, config.root, platform, tellPages, note)
     const authorizationServer = createAuthorizationServer(config, store, platform)
     const transactions = createTransactions(store, platform.now, authorizationServer.randomValue)
     const refresh = createRefresh(authorizationServer, session, platform, note)
     const accessToken = createAccessToken(
-      { leeway: config.leeway, lockName: `${store.name} renew` },
+      { ...config, lockName: `${store.name} renew` },
       session,
       refresh,
       silentLogin,
