@@ -619,3 +619,164 @@ test('without network nothing is sent bare, and nothing is lost (OF-03)', async 
   expect(await get(true, offline)).toMatchObject({ kind: 'unavailable' })
   expect(await store.read()).toMatchObject({ refreshToken: before.refreshToken })
 })
+
+describe('back online (OF-05)', () => {
+  const expired = async (more: Parameters<typeof createWorld>[0] = {}) => {
+    const world = await createWorld(more)
+    await world.get()
+    world.browser.setClock(hour)
+    world.browser.random = 0.5
+    return world
+  }
+
+  test('an expired token is renewed once, after a delay by chance of up to three seconds', async () => {
+    const { browser, server, accessToken, stored, before } = await expired()
+    const all = [1, 2, 3, 4, 5].map(() => accessToken.backOnline())
+    await browser.pass(1_499)
+    expect(server.tokenRequests()).toEqual([])
+    await browser.pass(1)
+    await Promise.all(all)
+    expect(server.tokenRequests()).toHaveLength(1)
+    expect((await stored()).accessToken).not.toBe(before.accessToken)
+  })
+
+  test('a request that comes in that time waits for it, and causes no other', async () => {
+    const { browser, server, accessToken, get } = await expired()
+    const renewal = accessToken.backOnline()
+    await settle()
+    const result = get()
+    await browser.pass(1_500)
+    await renewal
+    expect((await result).kind).toBe('token')
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('nothing is done for a token that is good, nor where nobody is signed in', async () => {
+    const { browser, server, accessToken, session } = await createWorld()
+    await accessToken.backOnline()
+    browser.setClock(hour)
+    await session.end('logout')
+    await accessToken.backOnline()
+    expect(server.requests).toEqual([])
+    expect(browser.timers()).toBe(0)
+  })
+
+  test('another worker may have done it in that time', async () => {
+    const { browser, server, accessToken, createWorker, before } = await expired()
+    const renewal = accessToken.backOnline()
+    await settle()
+    await createWorker().accessToken.renew(before.accessToken)
+    await browser.pass(3_000)
+    await renewal
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('a pause after failures is over, since they may have been for want of a network', async () => {
+    const { browser, server, accessToken, get } = await expired()
+    server.answers.push(noAnswer)
+    browser.random = 1
+    expect((await get()).kind).toBe('unavailable')
+    expect((await get()).kind).toBe('unavailable')
+    expect(server.tokenRequests()).toHaveLength(1)
+    browser.random = 0
+    await accessToken.backOnline()
+    expect(server.tokenRequests()).toHaveLength(2)
+    expect((await get()).kind).toBe('token')
+  })
+
+  test('a pause that the server has asked for is kept, also by renew() (RF-06)', async () => {
+    const { browser, server, accessToken, get, stored } = await expired()
+    server.answers.push(() => json({}, 429, { 'retry-after': '100' }))
+    expect((await get()).kind).toBe('unavailable')
+    browser.random = 0
+    await accessToken.backOnline()
+    expect(await accessToken.renew((await stored()).accessToken, false)).toMatchObject({
+      kind: 'unavailable',
+    })
+    expect(server.tokenRequests()).toHaveLength(1)
+    await browser.pass(100_000)
+    expect((await get()).kind).toBe('token')
+  })
+})
+
+describe('a refresh token of unknown fate', () => {
+  const world = (age: number, rotationGrace: number) => {
+    const { asked, silentLogin } = silently(failed)
+    const record = { refreshSentAt: Date.now() - age * 1000, silentLoginWorks: true } as const
+    return createWorld({ silentLogin, record, options: { rotationGrace } }).then((made) => ({
+      ...made,
+      asked,
+    }))
+  }
+
+  test.each([
+    [29, 30, 0],
+    [31, 30, 1],
+    [0, 0, 1],
+    // The clock has been set back since.
+    [-100, 30, 1],
+  ])(
+    '%s s old, with a grace of %s s: %s frames before it is sent again (RF-07)',
+    async (age, grace, frames) => {
+      const { get, asked, server, accessToken, before } = await world(age, grace)
+      await get()
+      expect((await accessToken.renew(before.accessToken)).kind).toBe('token')
+      expect(asked).toHaveLength(frames)
+      expect(server.tokenRequests()).toHaveLength(1)
+    },
+  )
+
+  test('keeps the time at which it was first sent, however often that fails (RF-05, RF-07)', async () => {
+    const { browser, server, accessToken, before, stored } = await createWorld()
+    const first = browser.now()
+    for (const answer of [noAnswer, down, noAnswer]) {
+      server.answers.push(answer)
+      await accessToken.renew(before.accessToken)
+      expect((await stored()).refreshSentAt).toBe(first)
+      await browser.pass(20_000)
+    }
+    await accessToken.renew(before.accessToken)
+    expect((await stored()).refreshSentAt).toBeUndefined()
+  })
+
+  test.each([500, 502, 504, 520])('is what a %s leaves (RF-07)', async (status) => {
+    const { browser, server, accessToken, before, stored } = await createWorld()
+    server.answers.push(() => new Response('', { status }))
+    expect((await accessToken.renew(before.accessToken)).kind).toBe('unavailable')
+    expect((await stored()).refreshSentAt).toBe(browser.now())
+  })
+})
+
+describe('a clock that jumps', () => {
+  test.each([
+    ['an hour ahead', hour],
+    ['an hour back', -hour],
+    ['a day back', -24 * hour],
+    ['a year ahead', 365 * 24 * hour],
+  ])('%s costs a refresh at most, and no session (RF-13, B73)', async (_title, by) => {
+    const { browser, server, get, stored, before } = await createWorld()
+    await get()
+    browser.setClock(by)
+    for (let index = 0; index < 5; index++) {
+      expect((await get()).kind).toBe('token')
+      await browser.pass(6_000)
+    }
+    expect(server.tokenRequests()).toHaveLength(1)
+    expect(await stored()).toMatchObject({ status: 'active', session: before.session })
+  })
+
+  test.each([
+    ['ahead', hour],
+    ['back', -hour],
+  ])('%s during a pause does not make it longer than it is', async (_title, by) => {
+    const { browser, server, get, accessToken } = await createWorld()
+    await get()
+    browser.setClock(hour)
+    server.answers.push(down)
+    expect((await get()).kind).toBe('unavailable')
+    browser.setClock(by)
+    // Back to where the token had time left, it is not asked for; so ask for it.
+    await accessToken.renew('access-token-0')
+    expect(server.tokenRequests()).toHaveLength(2)
+  })
+})

@@ -552,3 +552,32 @@ test('a failure is told to the page that lands, and to no other (D3)', async () 
   expect(await transactions.takeForPage('page-1')).toBeUndefined()
   expect(await transactions.takeForPage('page-7')).toMatchObject({ code: 'unsolicited_callback' })
 })
+
+describe('a silent login whose answer is late', () => {
+  test('does not undo a sign-out that came after it had begun', async () => {
+    const { leave, arrive, server, session, store, signInAs } = createWorld()
+    const { url } = await leave({ kind: 'check' })
+    await signInAs('alice')
+    await session.end('logout')
+    const response = await arrive(server.authorize(url), { destination: 'iframe' })
+    expect(response.status).toBe(303)
+    expect(await store.read()).toMatchObject({ status: 'ended', reason: 'logout' })
+  })
+
+  test('changes nothing for somebody who has signed in meanwhile', async () => {
+    const { leave, arrive, server, signInAs, stored } = createWorld()
+    const { url } = await leave({ kind: 'check' })
+    await signInAs('bob')
+    const before = await stored()
+    await arrive(server.authorize(url, 'alice'), { destination: 'iframe' })
+    expect(await stored()).toEqual(before)
+  })
+
+  test('is as good as one in time where nothing has happened since', async () => {
+    const { leave, arrive, server, stored, browser } = createWorld()
+    const { url } = await leave({ kind: 'check' })
+    await browser.pass(600_000)
+    await arrive(server.authorize(url), { destination: 'iframe' })
+    expect(await stored()).toMatchObject({ status: 'active', subject: 'alice' })
+  })
+})

@@ -258,4 +258,14 @@ describe('asking for a sign-in', () => {
     await session.requireLogin('session-0', error)
     expect(events).toEqual([])
   })
+
+  test('is told before it is written down: a stopped worker must not keep it to itself', async () => {
+    const { config, platform, store, before } = await createWorld()
+    const session = createSession(store, config.root, platform, async (event) => {
+      if (event.type === 'login-required') await new Promise(() => {})
+    })
+    void session.requireLogin(before.session, error)
+    await settle()
+    expect(await store.read()).not.toHaveProperty('loginRequired')
+  })
 })

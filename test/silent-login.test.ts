@@ -309,3 +309,117 @@ describe('a page that goes away (SI-06)', () => {
     expect(opened.length).toBeLessThanOrEqual(2)
   })
 })
+
+describe('why nothing came back (SI-04)', () => {
+  const messageAfter = async (frame: Behaviour['frame']) => {
+    const { silentLogin, open } = await createWorld()
+    open('a', { frame })
+    const outcome = await silentLogin({ purpose: 'check' })
+    expect(outcome).toMatchObject({ kind: 'failed', error: { code: 'timeout' } })
+    return 'error' in outcome ? outcome.error.message : ''
+  }
+  /** The frame has left for the server. */
+  const leaving = async (more: Partial<FrameEnd>) => {
+    const { silentLogin, open, transactions } = await createWorld()
+    open('a', {
+      frame: async ({ url }) => {
+        await transactions.depart(new URL(url).searchParams.get('ticket'), ['check'])
+        return { end: 'timeout', loaded: true, isolated: false, ...more }
+      },
+    })
+    const outcome = await silentLogin({ purpose: 'check' })
+    return 'error' in outcome ? outcome.error.message : ''
+  }
+
+  test('the frame never got to the worker: something in the page stopped it (B81)', async () => {
+    expect(await messageAfter(async () => 'timeout')).toMatch(/ad blocker.*Content-Security-Policy/)
+  })
+
+  test('the server did not answer', async () => {
+    expect(await leaving({ loaded: false })).toMatch(/did not answer in a hidden frame within 10 s/)
+  })
+
+  test('the page is cross-origin isolated, and the server does not know (M40)', async () => {
+    expect(await leaving({ isolated: true })).toContain('Cross-Origin-Resource-Policy')
+  })
+
+  test('the server showed something: an error page, or that it forbids frames (B77)', async () => {
+    expect(await leaving({})).toMatch(/its log says why.*X-Frame-Options.*ad blocker/)
+  })
+
+  test('the page was frozen, so the next one is asked (SI-06)', async () => {
+    const { browser, silentLogin, open, opened, answering } = await createWorld({ limit: 5_000 })
+    open('a', { focused: true })
+    open('b', { frame: answering('signed-in') })
+    const outcome = silentLogin({ purpose: 'check' })
+    await vi.waitFor(() => expect(opened).toHaveLength(1))
+    await browser.pass(6_000)
+    expect((await outcome).kind).toBe('signed-in')
+    expect(opened.map(({ page }) => page)).toEqual(['a', 'b'])
+  })
+})
+
+describe('after three frames in a row that brought nothing (SI-09)', () => {
+  const minute = 60_000
+  const failThrice = async (frame: Behaviour['frame'] = async () => 'timeout') => {
+    const world = await createWorld()
+    world.open('a', { frame })
+    const current = async () => (await world.store.read()) as ActiveRecord
+    const renew = async () => world.silentLogin({ purpose: 'renew', record: await current() })
+    const first = await renew()
+    await renew()
+    await renew()
+    expect(world.opened).toHaveLength(3)
+    return { ...world, current, renew, first }
+  }
+
+  test('a renewal opens none for five minutes, in any worker', async () => {
+    const { browser, renew, opened } = await failThrice()
+    await browser.pass(5 * minute - 1)
+    expect(await renew()).toMatchObject({
+      kind: 'failed',
+      error: { code: 'silent_login_paused', transient: true },
+    })
+    expect(opened).toHaveLength(3)
+    await browser.pass(1)
+    expect(await renew()).toMatchObject({ kind: 'failed', error: { code: 'timeout' } })
+    expect(opened).toHaveLength(4)
+    // That was one more of them, so the five minutes begin anew.
+    expect(await renew()).toMatchObject({ error: { code: 'silent_login_paused' } })
+  })
+
+  test('so it is where the server said no each time', async () => {
+    const { current, renew } = await failThrice()
+    const no = await createWorld()
+    no.open('a', { frame: no.answering(errorOf('login_required')) })
+    const record = { ...(await current()), silentLoginFailed: undefined }
+    expect(await no.silentLogin({ purpose: 'renew', record })).toMatchObject({ kind: 'refused' })
+    expect(await no.store.read()).toMatchObject({ silentLoginFailed: { times: 1 } })
+    expect(await renew()).toMatchObject({ error: { code: 'silent_login_paused' } })
+  })
+
+  test('an app that asks by itself gets an answer all the same', async () => {
+    const { silentLogin, current, opened } = await failThrice()
+    const outcome = await silentLogin({ purpose: 'check', record: await current() })
+    expect(outcome).toMatchObject({ error: { code: 'timeout' } })
+    expect(opened).toHaveLength(4)
+    expect(await current()).toMatchObject({ silentLoginFailed: { times: 3 } })
+  })
+
+  test('a clock that is set back does not make the rest longer', async () => {
+    const { browser, renew, opened } = await failThrice()
+    browser.setClock(-60 * minute)
+    await renew()
+    expect(opened).toHaveLength(4)
+  })
+
+  test('is not after no page was open, nor offline', async () => {
+    const world = await createWorld()
+    const { record } = world
+    for (const online of [true, false, true, false, true, false]) {
+      world.browser.online = online
+      await world.silentLogin({ purpose: 'renew', record })
+    }
+    expect(await world.store.read()).not.toHaveProperty('silentLoginFailed')
+  })
+})

@@ -14,7 +14,7 @@ const apps = [
   },
   {
     title: 'worker: createTokenWorker, default options',
-    budget: 23,
+    budget: 24,
     code: `import { createTokenWorker } from './sw/index.ts'
       createTokenWorker({ issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'] })
         .listen({ claim: true })`,

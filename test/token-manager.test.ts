@@ -509,3 +509,68 @@ test('two managers in one page hear the same', async () => {
   tell({ type: 'signed-out', reason: 'logout' })
   expect(listener).toHaveBeenCalledTimes(2)
 })
+
+describe('what happens outside of this page', () => {
+  const started = async (session: { value?: Session } = {}) => {
+    const { asked } = installServiceWorker({
+      calls: { session: async () => ({ session: session.value }) },
+    })
+    const auth = create('/sw.js')
+    await auth.ready
+    const events: SessionEvent[] = []
+    auth.onChange((event) => void events.push(event))
+    asked.length = 0
+    return { auth, asked, events }
+  }
+  const announce = async (data: unknown) => {
+    const channel = new BroadcastChannel('changes')
+    channel.postMessage(data)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    channel.close()
+  }
+
+  test('the network is back: the worker gets to know (OF-05)', async () => {
+    const { asked } = await started()
+    window.dispatchEvent(new Event('online'))
+    await vi.waitFor(() => expect(asked).toEqual([['online', {}]]))
+  })
+
+  test('a worker with another scope has changed the session: ours is asked (SE-05, BR-07)', async () => {
+    const session: { value?: Session } = {}
+    const { events } = await started(session)
+    session.value = { claims: {}, scope: '', since: 1, state: 'fresh' }
+    await announce({ generation: 3, scope: 'https://app.example/other/' })
+    expect(events).toEqual([{ type: 'signed-in', session: session.value }])
+  })
+
+  test('our own worker tells by itself, and nothing is asked', async () => {
+    const { asked } = await started()
+    await announce({ generation: 3, scope })
+    expect(asked).toEqual([])
+  })
+
+  test('what such a message says is not believed (BR-07)', async () => {
+    const { events } = await started()
+    for (const data of ['x', null, { type: 'signed-out' }, { event: { type: 'signed-out' } }]) {
+      await announce(data)
+    }
+    expect(events).toEqual([])
+  })
+
+  test.each(['pagehide', 'close'])('is not heard after %s', async (how) => {
+    const { auth, asked } = await started()
+    if (how === 'close') auth.close()
+    else window.dispatchEvent(new Event('pagehide'))
+    await announce({ scope: 'elsewhere' })
+    expect(asked).toEqual([])
+  })
+
+  test('is heard again by a page that comes back', async () => {
+    const { asked } = await started()
+    window.dispatchEvent(new Event('pagehide'))
+    window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }))
+    await vi.waitFor(() => expect(asked).toHaveLength(1))
+    await announce({ scope: 'elsewhere' })
+    expect(asked.map(([name]) => name)).toEqual(['session', 'session'])
+  })
+})
