@@ -1,6 +1,7 @@
 /** ms */
 const firstWindow = 1_000
-const longestWindow = 60_000
+/** ms */
+export const longestWindow = 60_000
 /** A server may ask for a longer pause, but not for one that outlasts a user's patience. ms */
 const longestRetryAfter = 300_000
 
@@ -14,9 +15,15 @@ export const longestPause = longestRetryAfter
  *
  * @param chance From 0 up to 1
  * @param retryAfter What the server asked for, ms
+ * @param longest The longest window, ms; for the simulation that chose it
  */
-export const pauseAfter = (failures: number, chance: number, retryAfter = 0): number =>
+export const pauseAfter = (
+  failures: number,
+  chance: number,
+  retryAfter = 0,
+  longest = longestWindow,
+): number =>
   Math.max(
-    chance * Math.min(longestWindow, firstWindow * 2 ** failures),
+    chance * Math.min(longest, firstWindow * 2 ** failures),
     Math.min(retryAfter, longestRetryAfter),
   )
