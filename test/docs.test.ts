@@ -2,6 +2,7 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { TokenError, type TokenErrorCode } from '../src/shared/errors.js'
+import { outcomesOf, scenarios, tableOf } from './simulation/fleet-report.js'
 import { measure } from './size.mjs'
 import {
   anchors,
@@ -154,6 +155,14 @@ describe('docs/storage.md', () => {
     expect(store).toMatch(/`tokenward \$\{issuer\} \$\{clientId\}`/)
     const [, version] = /schemaVersion = (\d+)/.exec(store) ?? []
     expect(text()).toContain(`name \`tokenward <issuer> <clientId>\`, version \`${version}\``)
+  })
+})
+
+describe('docs/reliability.md', () => {
+  // The first table stands for all: they are written together.
+  test('has the figures of `npm run simulate:fleet`', slow, () => {
+    const [usual] = scenarios
+    expect(read('docs/reliability.md')).toContain(tableOf(usual, outcomesOf(usual)))
   })
 })
 
