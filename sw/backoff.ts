@@ -6,7 +6,7 @@ export const longestWindow = 60_000
 const longestRetryAfter = 300_000
 
 /** No pause that this file gives is longer. ms */
-export const longestPause = longestRetryAfter
+export const longestPause = longestRetryAfter + longestWindow
 
 /**
  * How long to pause after the `failures`-th failure in a row, in ms: a window that doubles each
@@ -23,7 +23,5 @@ export const pauseAfter = (
   retryAfter = 0,
   longest = longestWindow,
 ): number =>
-  Math.max(
-    chance * Math.min(longest, firstWindow * 2 ** failures),
-    Math.min(retryAfter, longestRetryAfter),
-  )
+  // On top of what the server asks for, which may be the same for all that it turned away.
+  Math.min(retryAfter, longestRetryAfter) + chance * Math.min(longest, firstWindow * 2 ** failures)
