@@ -694,7 +694,7 @@ describe('back online (OF-05)', () => {
       kind: 'unavailable',
     })
     expect(server.tokenRequests()).toHaveLength(1)
-    await browser.pass(100_000)
+    await browser.pass(103_000)
     expect((await get()).kind).toBe('token')
   })
 })

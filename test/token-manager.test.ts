@@ -540,7 +540,8 @@ describe('what happens outside of this page', () => {
     const { events } = await started(session)
     session.value = { claims: {}, scope: '', since: 1, state: 'fresh' }
     await announce({ generation: 3, scope: 'https://app.example/other/' })
-    expect(events).toEqual([{ type: 'signed-in', session: session.value }])
+    const signedIn = { type: 'signed-in', session: session.value }
+    await vi.waitFor(() => expect(events).toEqual([signedIn]))
   })
 
   test('our own worker tells by itself, and nothing is asked', async () => {
@@ -571,6 +572,6 @@ describe('what happens outside of this page', () => {
     window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }))
     await vi.waitFor(() => expect(asked).toHaveLength(1))
     await announce({ scope: 'elsewhere' })
-    expect(asked.map(([name]) => name)).toEqual(['session', 'session'])
+    await vi.waitFor(() => expect(asked.map(([name]) => name)).toEqual(['session', 'session']))
   })
 })
