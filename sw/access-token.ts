@@ -187,9 +187,12 @@ export const createAccessToken = (
       spoiled,
       result: (delay ? wait(delay) : Promise.resolve())
         .then(() => exclusively(() => renewLocked(spoiled, patient)))
-        .catch((cause): TokenResult => {
+        .catch(async (cause): Promise<TokenResult> => {
           const failed = () => new TokenError('worker_timeout', 'Renewing failed.', cause)
-          return { kind: 'unavailable', error: isTokenError(cause) ? cause : failed() }
+          const error = isTokenError(cause) ? cause : failed()
+          // Late is not wrong; but a disk that fails must not do so in silence.
+          if (error.code !== 'timeout') await session.tellProblem(error).catch(() => {})
+          return { kind: 'unavailable', error }
         })
         .finally(() => {
           underWay = undefined

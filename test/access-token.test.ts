@@ -324,8 +324,8 @@ describe('one renewal', () => {
     expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'stale' } })
   })
 
-  test('never fails with anything but a result', async () => {
-    const { accessToken, store, browser } = await createWorld()
+  test('never fails with anything but a result, and pages hear of a disk that fails', async () => {
+    const { accessToken, store, browser, events } = await createWorld()
     browser.setClock(hour)
     const original = IDBObjectStore.prototype.put
     IDBObjectStore.prototype.put = () => {
@@ -337,6 +337,12 @@ describe('one renewal', () => {
     } finally {
       IDBObjectStore.prototype.put = original
     }
+    expect(events).toContainEqual(
+      expect.objectContaining({
+        type: 'problem',
+        error: expect.objectContaining({ code: 'storage_failed' }),
+      }),
+    )
     expect(await store.read()).toHaveProperty('status', 'active')
   })
 })

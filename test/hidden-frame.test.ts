@@ -50,6 +50,8 @@ describe('a hidden frame', () => {
     expect(frame?.tabIndex).toBe(-1)
     expect(frame?.title).not.toBe('')
     expect(frame?.hasAttribute('sandbox')).toBe(false)
+    // A server on the user's own network: Chrome asks the page, which answers for the frame.
+    expect(frame?.allow).toBe('local-network-access *')
   })
 
   test('ends where the worker sends it in the end, and is removed', async () => {

@@ -104,6 +104,12 @@ describe('a refresh that succeeds', () => {
     expect(await stored()).toMatchObject({ retry: undefined, loginRequired: undefined })
   })
 
+  test('keeps fields of the record that a newer version has written', async () => {
+    const { refresh, before, store } = await createWorld({}, { later: 'kept' } as object)
+    await refresh(before)
+    expect(await store.read()).toHaveProperty('later', 'kept')
+  })
+
   test('leaves no secret in the steps it notes (PV-01)', async () => {
     const { refresh, before, steps } = await createWorld()
     await refresh(before)
