@@ -449,6 +449,62 @@ describe('when there is no answer', () => {
   })
 })
 
+describe('what a timeout says (SI-04)', () => {
+  const isolation = {
+    'cross-origin-opener-policy': 'same-origin',
+    'cross-origin-embedder-policy': 'require-corp',
+  }
+  const whyNot = async (page: Page) => {
+    const error = await page.evaluate(() =>
+      window.auth.checkSession().then(
+        () => 'signed in',
+        ({ code, message }) => `${code}: ${message}`,
+      ),
+    )
+    expect(await page.locator('iframe').count()).toBe(0)
+    return error
+  }
+  const open = async () => {
+    world.useWorker('silentLoginTimeout: 1')
+    return await openApp(await world.newProfile(), world.url)
+  }
+
+  test('the server did not answer', async () => {
+    const page = await open()
+    world.as.setFault({ path: '/auth', kind: 'hang' })
+    expect(await whyNot(page)).toMatch(/^timeout: .*did not answer/)
+  })
+
+  test('the server showed a page, or forbids frames (B77)', async () => {
+    const page = await open()
+    world.as.setFault({ path: '/auth', kind: 'html', headers: { 'x-frame-options': 'DENY' } })
+    expect(await whyNot(page)).toMatch(/^timeout: .*showed a page.*X-Frame-Options/)
+    world.as.setFault({ path: '/auth', kind: 'html' })
+    expect(await whyNot(page)).toMatch(/^timeout: .*showed a page.*its log says why/)
+  })
+
+  test('the page is cross-origin isolated, and the server not made for that (M40)', async () => {
+    world.site.setHeaders((path) => (path === '/' ? isolation : undefined))
+    const page = await open()
+    expect(await page.evaluate(() => crossOriginIsolated)).toBe(true)
+    expect(await whyNot(page)).toMatch(/^timeout: .*Cross-Origin-Resource-Policy/)
+  })
+
+  test('the frame never got to the worker: something in the browser stopped it (B81)', async () => {
+    const page = await open()
+    // A blocker that puts frames into a sandbox keeps them from the worker (M6).
+    await page.evaluate(() => {
+      const create = document.createElement.bind(document) as typeof document.createElement
+      document.createElement = ((name: string) => {
+        const element = create(name)
+        if (name === 'iframe') element.setAttribute('sandbox', 'allow-scripts')
+        return element
+      }) as typeof document.createElement
+    })
+    expect(await whyNot(page)).toMatch(/^timeout: .*never got to the worker.*ad blocker/)
+  })
+})
+
 describe('which page does it', () => {
   /** Resolves with the index of the page that gets the frame. */
   const frameIn = (pages: readonly Page[]) =>
