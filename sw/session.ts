@@ -172,8 +172,9 @@ export const createSession = (
       }
       await changeOwn(session, (current) => {
         const asked: ActiveRecord = { ...current, loginRequired: true }
-        // The next page that opens can do it at once.
-        return error.code === 'no_page' ? asked : pause(asked)
+        // The next page that opens can do it at once, if until then the server is not asked either.
+        if (error.code !== 'no_page' || current.refreshToken) return pause(asked)
+        return current.loginRequired ? undefined : asked
       })
     },
   }

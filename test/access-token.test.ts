@@ -371,6 +371,27 @@ describe('after a failure', () => {
     expect((await accessToken.renew(undefined, false)).kind).toBe('token')
   })
 
+  test('without a page, a server that wants the user is not asked by every request (RF-09)', async () => {
+    const { silentLogin } = silently(failed)
+    const { browser, get, server } = await createWorld({ silentLogin })
+    browser.setClock(hour)
+    for (let round = 0; round < 5; round++) {
+      server.answers.push(() => json({ error: 'interaction_required' }, 400))
+      expect((await get()).kind).toBe('unavailable')
+    }
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('without a page and a refresh token, requests write nothing again and again', async () => {
+    const { silentLogin } = silently(failed)
+    const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
+    world.browser.setClock(hour)
+    for (let round = 0; round < 5; round++) await world.get()
+    expect(world.browser.announcements).toHaveLength(1)
+    // The next page that opens can do it at once.
+    expect((await world.stored()).retry).toBeUndefined()
+  })
+
   test('offline there is no pause: back online the next request renews (OF-05)', async () => {
     const { browser, get, server } = await createWorld()
     browser.setClock(hour)
