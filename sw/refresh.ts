@@ -101,7 +101,8 @@ export const createRefresh = (
         case 'misconfigured':
           return session.pause(known)
         default:
-          return session.pause(known, answer.retryAfter)
+          // Offline, each try fails at once and bothers nobody; back online, it should not be late.
+          return error.code === 'offline' ? known : session.pause(known, answer.retryAfter)
       }
     })
     switch (answer.kind) {

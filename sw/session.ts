@@ -41,7 +41,7 @@ export const createSession = (
   store: Pick<Store, 'name' | 'read' | 'update'>,
   /** Scope of this worker: the pages in there are told by it, so they need no announcement. */
   scope: string,
-  { now, random, online, channel }: Pick<Platform, 'now' | 'random' | 'online' | 'channel'>,
+  { now, random, channel }: Pick<Platform, 'now' | 'random' | 'channel'>,
   tellPages: (event: WireEvent) => Promise<void>,
   note?: Note,
 ) => {
@@ -106,8 +106,6 @@ export const createSession = (
 
   /** The record with a pause before the next renewal, which every tab and worker keeps. */
   const pause = (record: ActiveRecord, retryAfter?: number): ActiveRecord => {
-    // Offline, each try fails at once and bothers nobody; back online, it should not be late.
-    if (!online()) return record
     const failures = (record.retry?.failures ?? 0) + 1
     const notBefore = now() + pauseAfter(failures, random(), retryAfter)
     const asked = retryAfter === undefined ? undefined : true

@@ -292,6 +292,21 @@ describe('a refresh without a result', () => {
   })
 })
 
+describe('a refresh that a server has answered', () => {
+  test('is followed by the pause that it asks for, even if the network goes just then (RF-06)', async () => {
+    const { browser, server, refresh, before, stored } = await createWorld()
+    server.answers.push(() => {
+      browser.online = false
+      return json({}, 429, { 'retry-after': '100' })
+    })
+    await refresh(before)
+    expect((await stored()).retry).toMatchObject({
+      notBefore: browser.now() + 102_000,
+      asked: true,
+    })
+  })
+})
+
 describe('a refresh that is overtaken', () => {
   test('is not sent where the stored refresh token is another one by now (RF-04)', async () => {
     const { refresh, before, server, session } = await createWorld()
