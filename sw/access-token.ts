@@ -116,7 +116,8 @@ export const createAccessToken = (
       return { kind: 'signed-out' }
     }
     const error = answer.kind === 'refused' ? (why ?? answer.error) : answer.error
-    await session.requireLogin(record.session, error)
+    // Offline, a sign-in would not help.
+    if (error.code !== 'offline') await session.requireLogin(record.session, error)
     return { kind: 'unavailable', error }
   }
 

@@ -606,6 +606,25 @@ describe('the end of a session', () => {
     expect(asks).toMatchObject([{ error: { code: 'no_page' }, session: { state: 'stale' } }])
   })
 
+  test('does not come offline, nor is a sign-in asked for; that comes when there is a reason (OF-01)', async () => {
+    const outcome: { value: Awaited<ReturnType<SilentLogin>> } = {
+      value: { kind: 'failed', error: new TokenError('offline', 'No network.') },
+    }
+    const world = await createWorld({
+      silentLogin: async () => outcome.value,
+      record: { refreshToken: undefined },
+    })
+    expired(world)
+    expect(await world.get()).toMatchObject({ error: { code: 'offline' } })
+    expect(world.events.map(({ type }) => type)).toEqual(['state', 'state'])
+    outcome.value = { kind: 'failed', error: new TokenError('silent_login_blocked', 'Blocked.') }
+    await world.get()
+    expect(world.events.at(-1)).toMatchObject({
+      type: 'login-required',
+      error: { code: 'silent_login_blocked' },
+    })
+  })
+
   test('names what the token endpoint wanted, where that says more than the silent login', async () => {
     const { silentLogin } = silently(refused)
     const world = await createWorld({ silentLogin })
