@@ -89,10 +89,13 @@ export const createRefresh = (
     const { error } = answer
     note?.('refresh-failed', { code: error.code })
     const left = await changeSame((current) => {
-      // Without an answer, what happened to the token is unknown. An answer that decides nothing
-      // leaves that as it was before.
+      // Without an answer, what happened to the token is unknown, and frames that brought nothing
+      // met the same silence: the next one still comes before this token. An answer that decides
+      // nothing leaves all as it was before.
       const { refreshSentAt } = record
-      const known = answer.kind === 'unknown' ? current : { ...current, refreshSentAt }
+      const changed =
+        answer.kind === 'unknown' ? { silentLoginFailed: undefined } : { refreshSentAt }
+      const known = { ...current, ...changed }
       switch (answer.kind) {
         case 'refused':
           return { ...known, refreshToken: undefined, refreshSentAt: undefined }

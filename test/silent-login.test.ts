@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from 'vitest'
 import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
 import { createPageBridge } from '../sw/page-bridge.js'
+import { withTokens } from '../sw/session.js'
 import { createSilentLogin } from '../sw/silent-login.js'
 import type { ActiveRecord, Outcome } from '../sw/store.js'
 import { type FakePage, fakePage } from './support/fake-platform.js'
@@ -396,6 +397,52 @@ describe('after three frames in a row that brought nothing (SI-09)', () => {
     expect(await no.silentLogin({ purpose: 'renew', record })).toMatchObject({ kind: 'refused' })
     expect(await no.store.read()).toMatchObject({ silentLoginFailed: { times: 1 } })
     expect(await renew()).toMatchObject({ error: { code: 'silent_login_paused' } })
+  })
+
+  test('that were met by the same silence as a refresh, the next one still comes before it (RF-07)', async () => {
+    const { browser, server, signIn, createWorker } = createUnitWorld()
+    const worker = createWorker()
+    const tried: string[] = []
+    let isDown = true
+    const openFrame: PageCalls['openFrame'] = async ({ url }) => {
+      tried.push('frame')
+      if (isDown) return { end: 'timeout', loaded: true, isolated: false }
+      const ticket = new URL(url).searchParams.get('ticket')
+      const departure = await worker.transactions.depart(ticket, ['silent'])
+      const { state = '', transaction } = departure ?? {}
+      const tokens = { accessToken: 'from-the-frame', issuedAt: browser.now() }
+      await worker.session.changeOwn('session-1', (current) => withTokens(current, tokens))
+      await worker.transactions.finish(state, transaction!, 'signed-in')
+      return { end: 'done', loaded: true, isolated: false }
+    }
+    const probe = () => ({ able: true, visible: true })
+    browser.pages.push(fakePage({ calls: { probe, openFrame } }))
+    const { accessToken } = createWorker({
+      fetch: async (input, init) => {
+        if (String(input) === server.metadata.token_endpoint) tried.push('refresh')
+        if (isDown) throw new TypeError('Failed to fetch')
+        return await server.fetch(input, init)
+      },
+      silentLogin: createSilentLogin(
+        { silentUrl: `${root}silent.html`, doneUrl: `${root}done.html`, root, limit: 10_000 },
+        worker.transactions,
+        worker.session,
+        createPageBridge(worker.platform).call,
+        worker.platform,
+      ),
+    })
+    await worker.authorizationServer.refresh('a first request, for the metadata')
+    await signIn({ silentLoginWorks: true, refreshSentAt: browser.now() })
+    for (let round = 0; round < 5; round++) {
+      await accessToken.renew('access-token-0', false)
+      await browser.pass(60_000)
+    }
+    isDown = false
+    tried.length = 0
+    expect(await accessToken.renew('access-token-0', false)).toMatchObject({
+      accessToken: 'from-the-frame',
+    })
+    expect(tried).toEqual(['frame'])
   })
 
   test('an app that asks by itself gets an answer all the same', async () => {
