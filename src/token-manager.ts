@@ -1,13 +1,7 @@
 import { whenShown } from './prerendering.js'
 import { findRegistration, type RegisterOptions, whenActive, whenControlled } from './register.js'
 import { fromErrorData, isTokenError, TokenError } from './shared/errors.js'
-import {
-  PROTOCOL,
-  type Session,
-  type SessionReport,
-  type SignedOutReason,
-  type WireEvent,
-} from './shared/protocol.js'
+import { PROTOCOL, type Session, type SignedOutReason, type WireEvent } from './shared/protocol.js'
 import { createWorkerBridge } from './worker-bridge.js'
 
 /** What listeners of {@link TokenManager.onChange} get. */
@@ -134,7 +128,8 @@ export const createTokenManager = (
   const listeners = new Set<(event: SessionEvent) => void>()
   /** How this page was landed on, until somebody listens. */
   let landing: SessionEvent | undefined
-  let last: Session | undefined
+  /** What listeners know of; null until it is known what was there before them. */
+  let last: Session | undefined | null = null
   let configurationError: TokenError | undefined
   let tellReason = () => {}
   const reasonTold = new Promise<void>((resolve) => {
@@ -188,20 +183,18 @@ export const createTokenManager = (
     onEvent,
   )
 
-  /** What was learned of the session, put into `last`. */
-  const learn = ({ session }: SessionReport): Session | undefined => {
-    last = session
-    return session
-  }
-
   /** A page that was frozen or in the back/forward cache has missed events: ask, then tell. */
   const catchUp = async () => {
+    const { session, ended = 'storage_cleared' } = await bridge.ask('session')
+    // Not earlier: what an event has told meanwhile is no news.
     const before = last
-    const report = await bridge.ask('session')
-    const session = learn(report)
-    if (before && !session) {
-      emit({ type: 'signed-out', reason: report.ended ?? 'storage_cleared' })
-    } else if (session && session.since !== before?.since) {
+    last = session
+    if (before === null) return
+    const isOther = session?.claims['sub'] !== before?.claims['sub']
+    if (before && (!session || isOther)) {
+      emit({ type: 'signed-out', reason: session ? 'user_changed' : ended })
+    }
+    if (session && session.since !== before?.since) {
       emit({ type: 'signed-in', session })
     } else if (session && session.state !== before?.state) {
       emit({ type: 'state', session })
@@ -273,7 +266,7 @@ export const createTokenManager = (
       landing = { type: 'problem', error: fromErrorData(hello.landing) }
       tellLanding()
     }
-    learn(await bridge.ask('session'))
+    await catchUp()
     await whenControlled(found, () => bridge.ask('claim'))
     await probe(hello.probeUrl)
   }
@@ -305,7 +298,7 @@ export const createTokenManager = (
   return {
     ready,
 
-    session: async () => (isBrowser ? learn(await bridge.ask('session')) : undefined),
+    session: async () => (isBrowser ? (await bridge.ask('session')).session : undefined),
 
     login: (input = {}) => {
       if (leaving) return leaving
@@ -331,9 +324,7 @@ export const createTokenManager = (
 
     checkSession: async () => {
       await inBrowser()
-      const report = await bridge.ask('checkSession')
-      // That the server knows nobody does not end the session that is here.
-      return report.session && learn(report)
+      return (await bridge.ask('checkSession')).session
     },
 
     renew: async () => {

@@ -388,6 +388,50 @@ describe('a page that comes back (B74)', () => {
     expect(await comeBack(session(), stale)).toEqual([{ type: 'state', session: stale }])
   })
 
+  test('tells it once, although it is also visible again, and the worker’s own event was queued', async () => {
+    let current: Session | undefined = session()
+    let answers = () => {}
+    const answered = () => new Promise<void>((resolve) => (answers = resolve))
+    let wait = async () => {}
+    const { asked, tell } = installServiceWorker({
+      calls: {
+        session: async () => {
+          const report = current ? { session: current } : { ended: 'logout' as const }
+          await wait()
+          return report
+        },
+      },
+    })
+    const auth = create('/sw.js')
+    await auth.ready
+    const events: SessionEvent[] = []
+    auth.onChange((event) => void events.push(event))
+    current = undefined
+    window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }))
+    document.dispatchEvent(new Event('visibilitychange'))
+    await vi.waitFor(() => expect(asked).toHaveLength(4))
+    await vi.waitFor(() => expect(events).not.toEqual([]))
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(events).toEqual([{ type: 'signed-out', reason: 'logout' }])
+
+    tell({ type: 'signed-in', session: session() })
+    wait = answered
+    document.dispatchEvent(new Event('visibilitychange'))
+    await vi.waitFor(() => expect(asked).toHaveLength(5))
+    tell({ type: 'signed-out', reason: 'logout' })
+    answers()
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(events.filter(({ type }) => type === 'signed-out')).toHaveLength(2)
+  })
+
+  test('learns that another user has replaced the one it showed, before it learns who (SE-08)', async () => {
+    const other = session({ since: 2, claims: { sub: 'bob' } })
+    expect(await comeBack(session(), other)).toEqual([
+      { type: 'signed-out', reason: 'user_changed' },
+      { type: 'signed-in', session: other },
+    ])
+  })
+
   test('says nothing where nothing has changed', async () => {
     expect(await comeBack(session(), session())).toEqual([])
     expect(await comeBack(undefined, undefined)).toEqual([])
@@ -542,6 +586,27 @@ describe('what happens outside of this page', () => {
     await announce({ generation: 3, scope: 'https://app.example/other/' })
     const signedIn = { type: 'signed-in', session: session.value }
     await vi.waitFor(() => expect(events).toEqual([signedIn]))
+  })
+
+  test('what was there before this page is no news', async () => {
+    let begin = () => {}
+    const begun = new Promise<void>((resolve) => (begin = resolve))
+    const { asked } = installServiceWorker({
+      calls: {
+        session: async () => {
+          if (asked.filter(([name]) => name === 'session').length === 1) await begun
+          return { session: session() }
+        },
+      },
+    })
+    const auth = create('/sw.js')
+    const events: SessionEvent[] = []
+    auth.onChange((event) => void events.push(event))
+    await vi.waitFor(() => expect(asked.at(-1)?.[0]).toBe('session'))
+    await announce({ scope: 'elsewhere' })
+    begin()
+    await auth.ready
+    expect(events).toEqual([])
   })
 
   test('our own worker tells by itself, and nothing is asked', async () => {
