@@ -130,6 +130,8 @@ export const createTokenManager = (
   let landing: SessionEvent | undefined
   /** What listeners know of; null until it is known what was there before them. */
   let last: Session | undefined | null = null
+  /** Have they been asked for a sign-in, and has none of it come yet? */
+  let asked: boolean | undefined
   let configurationError: TokenError | undefined
   let tellReason = () => {}
   const reasonTold = new Promise<void>((resolve) => {
@@ -156,6 +158,7 @@ export const createTokenManager = (
     }
     if ('session' in event && event.session) last = event.session
     if (event.type === 'signed-out') last = undefined
+    if (event.type !== 'state' && event.type !== 'problem') asked = event.type === 'login-required'
     emit(event)
   }
 
@@ -185,10 +188,12 @@ export const createTokenManager = (
 
   /** A page that was frozen or in the back/forward cache has missed events: ask, then tell. */
   const catchUp = async () => {
-    const { session, ended = 'storage_cleared' } = await bridge.ask('session')
+    const { session, loginRequired, ended = 'storage_cleared' } = await bridge.ask('session')
     // Not earlier: what an event has told meanwhile is no news.
     const before = last
+    const wasAsked = asked
     last = session
+    asked = loginRequired
     if (before === null) return
     const isOther = session?.claims['sub'] !== before?.claims['sub']
     if (before && (!session || isOther)) {
@@ -198,6 +203,10 @@ export const createTokenManager = (
       emit({ type: 'signed-in', session })
     } else if (session && session.state !== before?.state) {
       emit({ type: 'state', session })
+    }
+    if (loginRequired && !wasAsked) {
+      const error = new TokenError('login_required', 'The user has to sign in.')
+      emit({ type: 'login-required', error, session })
     }
   }
   const onVisible = () => {

@@ -129,7 +129,9 @@ export const createSession = (
     read: async (): Promise<SessionRecord | undefined> => peek() ?? (await readAgain()),
 
     report: (record: SessionRecord | undefined): SessionReport =>
-      record?.status === 'active' ? { session: view(record) } : { ended: record?.reason },
+      record?.status === 'active'
+        ? { session: view(record), loginRequired: record.loginRequired }
+        : { ended: record?.reason },
 
     /** Ends this sign-in, or whichever there is, and tells every page why. Gives what it was. */
     end: async (reason: SignedOutReason, session?: string): Promise<ActiveRecord | undefined> => {

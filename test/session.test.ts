@@ -34,6 +34,11 @@ describe('what a page may know of a session', () => {
     })
   })
 
+  test('is that a sign-in has been asked for, for pages that have not heard it', async () => {
+    const { session } = await createWorld({ loginRequired: true })
+    expect(session.report(await session.readAgain())).toMatchObject({ loginRequired: true })
+  })
+
   test('is why it ended, where it did', async () => {
     const { session } = await createWorld()
     await session.end('user_changed')

@@ -555,16 +555,18 @@ test('two managers in one page hear the same', async () => {
 })
 
 describe('what happens outside of this page', () => {
-  const started = async (session: { value?: Session } = {}) => {
-    const { asked } = installServiceWorker({
-      calls: { session: async () => ({ session: session.value }) },
+  const started = async (session: { value?: Session; loginRequired?: true } = {}) => {
+    const { asked, tell } = installServiceWorker({
+      calls: {
+        session: async () => ({ session: session.value, loginRequired: session.loginRequired }),
+      },
     })
     const auth = create('/sw.js')
     await auth.ready
     const events: SessionEvent[] = []
     auth.onChange((event) => void events.push(event))
     asked.length = 0
-    return { auth, asked, events }
+    return { auth, asked, events, tell }
   }
   const announce = async (data: unknown) => {
     const channel = new BroadcastChannel('changes')
@@ -586,6 +588,28 @@ describe('what happens outside of this page', () => {
     await announce({ generation: 3, scope: 'https://app.example/other/' })
     const signedIn = { type: 'signed-in', session: session.value }
     await vi.waitFor(() => expect(events).toEqual([signedIn]))
+  })
+
+  test('such a worker has asked its own pages for a sign-in: so do we, once (SE-12)', async () => {
+    const now: Parameters<typeof started>[0] = { value: session({ state: 'stale' }) }
+    const { events, tell } = await started(now)
+    now.loginRequired = true
+    for (let generation = 1; generation < 4; generation++) {
+      await announce({ generation, scope: 'https://app.example/other/' })
+    }
+    expect(events).toMatchObject([
+      { type: 'login-required', error: { code: 'login_required' }, session: now.value },
+    ])
+    // Asked for by our own worker, it has been told already.
+    tell({ type: 'renewed', session: session() })
+    tell({
+      type: 'login-required',
+      error: { code: 'no_page', message: '' },
+      session: session({ state: 'stale' }),
+    })
+    tell({ type: 'state', session: session({ state: 'stale' }) })
+    await announce({ generation: 4, scope: 'https://app.example/other/' })
+    expect(events.filter(({ type }) => type === 'login-required')).toHaveLength(2)
   })
 
   test('what was there before this page is no news', async () => {

@@ -55,6 +55,8 @@ export interface Hello {
 /** What the worker knows of the session, and why the last one ended. */
 export interface SessionReport {
   session?: Session
+  /** Pages have been told that a sign-in is needed. */
+  loginRequired?: true
   ended?: SignedOutReason
 }
 
