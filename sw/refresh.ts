@@ -73,8 +73,10 @@ export const createRefresh = (
       unsaved = undefined
       if (stored?.accessToken !== tokens.accessToken) {
         const current = await session.readAgain()
-        // Signed out meanwhile. A new sign-in may share the grant, so it is left alone then.
-        if (current?.status !== 'active' && tokens.refreshToken !== undefined) {
+        // Signed out meanwhile, or somebody else is in. A new sign-in of the same user may share
+        // the grant, so it is left alone then.
+        const isSame = current?.status === 'active' && current.subject === record.subject
+        if (!isSame && tokens.refreshToken !== undefined) {
           await server.revoke(tokens.refreshToken)
         }
         return { kind: 'superseded' }

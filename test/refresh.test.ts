@@ -348,4 +348,15 @@ describe('a refresh that is overtaken', () => {
     await settle()
     expect(server.revoked).toEqual([])
   })
+
+  test('by the sign-in of another user is discarded, and its new token revoked (SE-08, D14)', async () => {
+    const { refresh, before, server, session, stored } = await createWorld()
+    server.answers.push(async (request) => {
+      await session.change(() => ({ ...before, session: 'session-2', subject: 'bob' }))
+      return server.grant(request)
+    })
+    expect(await refresh(before)).toEqual({ kind: 'superseded' })
+    expect(await stored()).toMatchObject({ subject: 'bob', refreshToken: before.refreshToken })
+    expect(server.revoked).toEqual([server.refreshToken()])
+  })
 })
