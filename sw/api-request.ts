@@ -59,10 +59,6 @@ export const createApiRequest = (
     return fetch(request, { headers, referrer, referrerPolicy })
   }
 
-  /** Waits for a token, but not for ever. */
-  const bounded = (work: Promise<TokenResult>): Promise<TokenResult | undefined> =>
-    withTimeLimit(wait, waitLimit, () => work)
-
   /** Is there still somebody who waits for the answer? */
   const isWanted = async (request: Request, { clientId }: RequestContext): Promise<boolean> =>
     !request.signal.aborted && (clientId === '' || (await pages.exists(clientId)))
@@ -71,6 +67,15 @@ export const createApiRequest = (
     const id = ++requests
     const step: Note | undefined = note && ((name, more) => note(name, { request: id, ...more }))
     step?.('request', { method: request.method, url: request.url.split(/[?#]/)[0] })
+
+    let left = waitLimit
+    /** Waits for a token, but not for ever. */
+    const bounded = async (work: Promise<TokenResult>): Promise<TokenResult | undefined> => {
+      const startedAt = now()
+      const result = await withTimeLimit(wait, left, () => work)
+      left -= Math.max(now() - startedAt, 0)
+      return result
+    }
 
     const answer = (response: Response): Response => {
       step?.('answered', { status: response.status })

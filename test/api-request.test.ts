@@ -306,6 +306,27 @@ describe('a 401', () => {
     expect(kept).toHaveLength(1)
   })
 
+  test('after a wait for its first token has only the rest of the 30 s (IN-13)', async () => {
+    const { browser, fetch, sent } = createWorld({
+      peek: null,
+      get: async () => {
+        await browser.platform().wait(20_000)
+        return token()
+      },
+      answers: [unauthorized()],
+      renew: never,
+    })
+    let response: Response | undefined
+    void fetch().then((answer) => {
+      response = answer
+    })
+    await browser.pass(29_999)
+    expect(sent).toHaveLength(1)
+    expect(response).toBeUndefined()
+    await browser.pass(1)
+    expect(response?.type).toBe('error')
+  })
+
   test('of an API that refuses every token causes a renewal every 30 s at most (RF-15)', async () => {
     let count = 1
     const { browser, fetch, renewed } = createWorld({
