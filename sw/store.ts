@@ -169,16 +169,17 @@ export const createStore = (
       return { before, after: wanted === undefined ? before : (wanted ?? undefined) }
     })
 
-  const isOld = ({ createdAt }: { createdAt: number }): boolean =>
-    // A clock that was set back makes ages negative; those are not trusted either.
-    Math.abs(now() - createdAt) > transactionLife
+  /** ms. A clock that was set back makes ages negative; those are not trusted either. */
+  const age = ({ createdAt }: { createdAt: number }): number => Math.abs(now() - createdAt)
+
+  const isOld = (value: { createdAt: number }): boolean => age(value) > transactionLife
 
   const dropOld = () =>
     use(async (db) => {
       const tx = db.transaction('transactions', 'readwrite')
       const [keys, values] = await Promise.all([tx.store.getAllKeys(), tx.store.getAll()])
       const entries = values.map((value, index) => ({ ...value, key: keys[index] as string }))
-      entries.sort((a, b) => b.createdAt - a.createdAt)
+      entries.sort((a, b) => age(a) - age(b))
       // Outcomes apart, so that they cannot push out a sign-in that is still under way.
       const outcomes = entries.filter(({ kind }) => kind === 'outcome')
       const open = entries.filter(({ kind }) => kind !== 'outcome')
