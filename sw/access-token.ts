@@ -157,7 +157,7 @@ export const createAccessToken = (
       return await renewRecord(record)
     } finally {
       // Memory may have let go of it: a renewal that fails can take long.
-      await session.setRenewing(false, await session.read())
+      await session.setRenewing(false, await session.read().catch(() => undefined))
     }
   }
 

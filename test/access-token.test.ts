@@ -324,6 +324,26 @@ describe('one renewal', () => {
     expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'stale' } })
   })
 
+  test('that ends while the disk cannot be read has ended all the same', async () => {
+    const original = IDBObjectStore.prototype.get
+    const silentLogin: SilentLogin = async ({ record }) => {
+      // Longer than memory is trusted.
+      browser.setClock(2_000)
+      IDBObjectStore.prototype.get = () => {
+        throw new DOMException('broken', 'UnknownError')
+      }
+      return { kind: 'signed-in', record: { ...(record as ActiveRecord), accessToken: 'new' } }
+    }
+    const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
+    const { browser, accessToken, session } = world
+    try {
+      expect(await accessToken.renew('access-token-0')).toMatchObject({ accessToken: 'new' })
+    } finally {
+      IDBObjectStore.prototype.get = original
+    }
+    expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'fresh' } })
+  })
+
   test('never fails with anything but a result, and pages hear of a disk that fails', async () => {
     const { accessToken, store, browser, events } = await createWorld()
     browser.setClock(hour)
