@@ -1,5 +1,5 @@
 import { isTokenError, TokenError } from '../src/shared/errors.js'
-import { longestPause } from './backoff.js'
+import { longestPause, longestWindow } from './backoff.js'
 import type { Config } from './options.js'
 import type { Platform } from './platform.js'
 import type { Refresh } from './refresh.js'
@@ -90,7 +90,7 @@ export const createAccessToken = (
     if (!patient && !retry?.asked) return false
     const left = (retry?.notBefore ?? 0) - now()
     // More than there ever is to wait: the clock has been set back since.
-    return left > 0 && left <= longestPause
+    return left > 0 && left <= (retry?.asked ? longestPause : longestWindow)
   }
 
   /** Could this token harm, if it is sent again? Not while the server takes it a second time. */

@@ -831,6 +831,15 @@ describe('a clock that jumps', () => {
     expect(await stored()).toMatchObject({ status: 'active', session: before.session })
   })
 
+  test('back by minutes ends a pause that was for seconds', async () => {
+    const { browser, server, get } = await createWorld()
+    browser.setClock(hour + 600_000)
+    server.answers.push(down)
+    expect((await get()).kind).toBe('unavailable')
+    browser.setClock(-300_000)
+    expect((await get()).kind).toBe('token')
+  })
+
   test.each([
     ['ahead', hour],
     ['back', -hour],
