@@ -63,7 +63,9 @@ export const createAccessToken = (
     random,
   }: Pick<Platform, 'now' | 'lock' | 'online' | 'wait' | 'random'>,
 ) => {
-  let underWay: { spoiled: string | undefined; result: Promise<TokenResult> } | undefined
+  let underWay:
+    | { spoiled: string | undefined; patient: boolean; result: Promise<TokenResult> }
+    | undefined
   let waiting = 0
 
   /** What a request that waited gets after somebody else has changed the session. */
@@ -186,6 +188,7 @@ export const createAccessToken = (
     const joined = underWay
     underWay ??= {
       spoiled,
+      patient,
       result: (delay ? wait(delay) : Promise.resolve())
         .then(() => exclusively(() => renewLocked(spoiled, patient)))
         .catch(async (cause): Promise<TokenResult> => {
@@ -200,10 +203,13 @@ export const createAccessToken = (
         }),
     }
     const result = await underWay.result
-    // The renewal that was joined was for an older token, and ended with the spoiled one.
-    const isOlder = joined !== undefined && joined.spoiled !== spoiled
-    const isUseless = isOlder && result.kind === 'token' && result.accessToken === spoiled
-    return isUseless ? await renew(spoiled, patient) : result
+    // The renewal that was joined was for an older token, and ended with the spoiled one; or it
+    // has kept a pause that this one need not keep.
+    const isUseless =
+      result.kind === 'token'
+        ? joined?.spoiled !== spoiled && result.accessToken === spoiled
+        : result.kind === 'unavailable' && joined?.patient && !patient
+    return joined && isUseless ? await renew(spoiled, patient, delay) : result
   }
 
   return {

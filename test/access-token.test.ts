@@ -750,6 +750,19 @@ describe('back online (OF-05)', () => {
     expect((await get()).kind).toBe('token')
   })
 
+  test('a pause is over also where a request has come at the same moment, and met it', async () => {
+    const { browser, server, accessToken, get } = await expired()
+    server.answers.push(noAnswer)
+    browser.random = 1
+    expect((await get()).kind).toBe('unavailable')
+    browser.random = 0
+    // The app listens to the same event, and asks for its data anew.
+    const [request] = await Promise.all([get(), accessToken.backOnline()])
+    expect(request.kind).toBe('unavailable')
+    expect((await get()).kind).toBe('token')
+    expect(server.tokenRequests()).toHaveLength(2)
+  })
+
   test('a pause that the server has asked for is kept, also by renew() (RF-06)', async () => {
     const { browser, server, accessToken, get, stored } = await expired()
     server.answers.push(() => json({}, 429, { 'retry-after': '100' }))
