@@ -96,9 +96,11 @@ export const createAccessToken = (
   }
 
   /** Could this token harm, if it is sent again? Not while the server takes it a second time. */
-  const isRisky = ({ refreshSentAt }: ActiveRecord): boolean => {
-    const age = now() - (refreshSentAt ?? now())
-    return refreshSentAt !== undefined && !(age >= 0 && age < rotationGrace)
+  const isRisky = (record: ActiveRecord): boolean => {
+    const { refreshSentAt } = record
+    if (refreshSentAt === undefined || refresh.isAnswered(record)) return false
+    const age = now() - refreshSentAt
+    return age < 0 || age >= rotationGrace
   }
 
   /** `why`: what the refresh said. `tried`: how a silent login has ended that came before it. */

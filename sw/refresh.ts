@@ -45,7 +45,7 @@ export const createRefresh = (
   }
 
   /** Must run under the renewal lock, with the record as it was read inside the lock. */
-  return async (record: ActiveRecord): Promise<RefreshOutcome> => {
+  const refresh = async (record: ActiveRecord): Promise<RefreshOutcome> => {
     const refreshToken = record.refreshToken as string
     /** Changes the record, unless its refresh token is no longer the one that is sent here. */
     const changeSame = (next: (current: ActiveRecord) => ActiveRecord) =>
@@ -125,6 +125,11 @@ export const createRefresh = (
         return { kind: 'failed', error }
     }
   }
+
+  return Object.assign(refresh, {
+    /** Has the server answered this refresh token already, and only the disk not taken it? */
+    isAnswered: ({ refreshToken }: ActiveRecord) => unsaved?.refreshToken === refreshToken,
+  })
 }
 
 export type Refresh = ReturnType<typeof createRefresh>

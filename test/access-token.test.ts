@@ -324,6 +324,30 @@ describe('one renewal', () => {
     expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'stale' } })
   })
 
+  test('whose answer the disk did not take is followed by another try, not by a frame', async () => {
+    const { asked, silentLogin } = silently(failed)
+    const record = { silentLoginWorks: true } as const
+    const world = await createWorld({ silentLogin, record })
+    const { browser, server, accessToken, get, stored } = world
+    browser.setClock(hour)
+    const original = IDBObjectStore.prototype.put
+    server.answers.push((request) => {
+      IDBObjectStore.prototype.put = () => {
+        throw new DOMException('full', 'QuotaExceededError')
+      }
+      return server.grant(request)
+    })
+    try {
+      expect(await accessToken.renew('access-token-0')).toMatchObject({ kind: 'unavailable' })
+    } finally {
+      IDBObjectStore.prototype.put = original
+    }
+    expect((await get()).kind).toBe('token')
+    expect((await stored()).refreshToken).toBe(server.refreshToken())
+    expect(server.tokenRequests()).toHaveLength(1)
+    expect(asked).toEqual([])
+  })
+
   test('that ends while the disk cannot be read has ended all the same', async () => {
     const original = IDBObjectStore.prototype.get
     const silentLogin: SilentLogin = async ({ record }) => {
