@@ -123,6 +123,9 @@ export const createLogin = (
       nextRecord(current, transaction, answer),
     )
     if (after === before) {
+      // Signed out meanwhile. Where somebody is signed in, the two may share a grant.
+      if (after?.status !== 'active' && answer.refreshToken)
+        await server.revoke(answer.refreshToken)
       throw new TokenError('user_changed', 'The session changed while this was under way.')
     }
     const previous = before?.status === 'active' ? before : undefined

@@ -315,6 +315,8 @@ describe('a silent login', () => {
     await arrive(server.authorize(url), { destination: 'iframe' })
     expect(await store.read()).toMatchObject({ status: 'ended', reason: 'logout' })
     expect(events.map(({ type }) => type)).toEqual(['signed-out'])
+    // What it brought is nobody's (RF-11).
+    expect(server.revoked).toEqual([server.refreshToken()])
   })
 
   test('that was overtaken by a new sign-in leaves that one alone (SE-07)', async () => {
