@@ -217,11 +217,13 @@ export const createTokenManager = (
   }
   let channel = ''
   let announcements: BroadcastChannel | undefined
+  let isClosed = false
   // Also on leaving: a message would make the browser drop the page from its back/forward cache.
   const stopHearing = () => announcements?.close()
   /** Workers with other scopes share the session, but tell only their own pages what happens. */
   const hearOthers = () => {
     stopHearing()
+    if (isClosed) return
     announcements = new BroadcastChannel(channel)
     // A hint only, since any script could send it: the worker says what is true.
     announcements.onmessage = ({ data }) => {
@@ -368,6 +370,7 @@ export const createTokenManager = (
     },
 
     close: () => {
+      isClosed = true
       listeners.clear()
       bridge.close()
       if (!isBrowser) return

@@ -655,6 +655,16 @@ describe('what happens outside of this page', () => {
     expect(asked).toEqual([])
   })
 
+  test('is not heard where close() came before the worker had answered', async () => {
+    const { asked } = installServiceWorker()
+    const auth = create('/sw.js')
+    auth.close()
+    await auth.ready
+    asked.length = 0
+    await announce({ scope: 'elsewhere' })
+    expect(asked).toEqual([])
+  })
+
   test('is heard again by a page that comes back', async () => {
     const { asked } = await started()
     window.dispatchEvent(new Event('pagehide'))
