@@ -37,7 +37,7 @@ export interface TokenManager {
   login(options?: { returnTo?: string; params?: Record<string, string> }): Promise<never>
   /**
    * Asks the authorization server, in a hidden frame, whether it knows the user; signs in if so.
-   * Undefined if it does not. Never ends a session.
+   * Undefined if it does not. Ends no session, unless the server knows another user.
    *
    * @throws TokenError `consent_required`, `interaction_required`, `account_selection_required`,
    *   `timeout`, `offline`, `silent_login_blocked`
