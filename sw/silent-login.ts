@@ -37,6 +37,8 @@ const refusals: ReadonlySet<string> = new Set([
 const probeLimit = 1_000
 /** How often, in ms, it is checked that the page with the frame is still there. */
 const pageCheckInterval = 500
+/** How long, in ms, a code that has arrived may take: a worker that is stopped never ends it. */
+const redeemLimit = 15_000
 /** All attempts together, in ms: whoever waits for this has 30 s. */
 const overallLimit = 20_000
 /** After so many frames in a row that brought nothing … */
@@ -152,7 +154,12 @@ export const createSilentLogin = (
     for (const page of found) {
       if (now() - startedAt > overallLimit - limit) break
       const { end, ticket } = await runIn(page, request)
-      const result = await transactions.outcomeOf(ticket)
+      let result = await transactions.outcomeOf(ticket)
+      // The server has answered, only not in time for the frame.
+      for (let ms = 0; result === 'exchanging' && ms < redeemLimit; ms += pageCheckInterval) {
+        await wait(pageCheckInterval)
+        result = await transactions.outcomeOf(ticket)
+      }
       if (result === 'signed-in') {
         const record = await session.readAgain()
         return record?.status === 'active' ? { kind: 'signed-in', record } : { kind: 'superseded' }

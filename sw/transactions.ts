@@ -76,12 +76,17 @@ export const createTransactions = (
    */
   arrive: async (state: string | undefined): Promise<Transaction | Outcome | undefined> => {
     if (!state) return
-    return await store.takeTransaction(await keyOf(state), ({ returnTo }) => ({
+    const exchanging = ({ returnTo }: Transaction): Outcome => ({
       kind: 'outcome',
       createdAt: now(),
       returnTo,
       result: 'exchanging',
-    }))
+    })
+    const taken = await store.takeTransaction(await keyOf(state), exchanging)
+    if (taken && taken.kind !== 'outcome' && taken.report) {
+      await store.putOutcome(taken.report, exchanging(taken))
+    }
+    return taken
   },
 
   /** Writes down how it ended, for a second arrival and for the one who waits. */

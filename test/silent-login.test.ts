@@ -231,6 +231,43 @@ describe('a silent login ends', () => {
     expect(browser.timers()).toBe(0)
   })
 
+  test('only when a code that has arrived is redeemed, if the frame’s time is over before (RF-07)', async () => {
+    const { browser, silentLogin, open, record, transactions, opened } = await createWorld()
+    let redeemed = async () => {}
+    open('a', {
+      frame: async ({ url }) => {
+        const ticket = new URL(url).searchParams.get('ticket')
+        const departure = await transactions.depart(ticket, ['silent'])
+        const { state = '', transaction } = departure ?? {}
+        await transactions.arrive(state)
+        redeemed = () => transactions.finish(state, transaction!, 'signed-in')
+        return 'timeout'
+      },
+    })
+    const outcome = silentLogin({ purpose: 'renew', record })
+    await vi.waitFor(() => expect(opened).toHaveLength(1))
+    await browser.pass(3_000)
+    await redeemed()
+    await browser.pass(1_000)
+    expect(await outcome).toMatchObject({ kind: 'signed-in' })
+  })
+
+  test('without an answer, if the worker that redeems the code is stopped (CB-15)', async () => {
+    const { browser, silentLogin, open, record, transactions, opened } = await createWorld()
+    open('a', {
+      frame: async ({ url }) => {
+        const ticket = new URL(url).searchParams.get('ticket')
+        const departure = await transactions.depart(ticket, ['silent'])
+        await transactions.arrive(departure?.state)
+        return 'timeout'
+      },
+    })
+    const outcome = silentLogin({ purpose: 'renew', record })
+    await vi.waitFor(() => expect(opened).toHaveLength(1))
+    await browser.pass(15_000)
+    expect(await outcome).toMatchObject({ kind: 'failed', error: { code: 'timeout' } })
+  })
+
   test('as failed by a policy that forbids frames, with the remedy', async () => {
     const { silentLogin, open } = await createWorld()
     open('a', { frame: async () => 'blocked' })
