@@ -61,8 +61,8 @@ export interface TokenManager {
    */
   logout(options?: { returnTo?: string; local?: boolean }): Promise<{ server: 'ended' | 'unknown' }>
   /**
-   * Calls `listener` with each change, in every tab. A sign-in that has just failed is reported
-   * to the first listener.
+   * Calls `listener` with each change, in every tab. What this page begins with is reported to
+   * the first listener: a sign-in that has just failed, or that one is needed.
    *
    * @returns A function that removes the listener; so does aborting `options.signal`
    */
@@ -126,8 +126,8 @@ export const createTokenManager = (
 ): TokenManager => {
   const isBrowser = typeof document !== 'undefined'
   const listeners = new Set<(event: SessionEvent) => void>()
-  /** How this page was landed on, until somebody listens. */
-  let landing: SessionEvent | undefined
+  /** How this page was landed on, and that it is asked for a sign-in, until somebody listens. */
+  const untold: SessionEvent[] = []
   /** What listeners know of; null until it is known what was there before them. */
   let last: Session | undefined | null = null
   /** Have they been asked for a sign-in, and has none of it come yet? */
@@ -194,19 +194,18 @@ export const createTokenManager = (
     const wasAsked = asked
     last = session
     asked = loginRequired
-    if (before === null) return
     const isOther = session?.claims['sub'] !== before?.claims['sub']
     if (before && (!session || isOther)) {
       emit({ type: 'signed-out', reason: session ? 'user_changed' : ended })
     }
-    if (session && session.since !== before?.since) {
-      emit({ type: 'signed-in', session })
-    } else if (session && session.state !== before?.state) {
-      emit({ type: 'state', session })
+    if (session && before !== null) {
+      if (session.since !== before?.since) emit({ type: 'signed-in', session })
+      else if (session.state !== before.state) emit({ type: 'state', session })
     }
     if (loginRequired && !wasAsked) {
       const error = new TokenError('login_required', 'The user has to sign in.')
-      emit({ type: 'login-required', error, session })
+      untold.push({ type: 'login-required', error, session })
+      tellUntold()
     }
   }
   const onVisible = () => {
@@ -274,8 +273,8 @@ export const createTokenManager = (
     channel = hello.channel
     hearOthers()
     if (hello.landing) {
-      landing = { type: 'problem', error: fromErrorData(hello.landing) }
-      tellLanding()
+      untold.push({ type: 'problem', error: fromErrorData(hello.landing) })
+      tellUntold()
     }
     await catchUp()
     await whenControlled(found, () => bridge.ask('claim'))
@@ -288,11 +287,12 @@ export const createTokenManager = (
     await whenShown()
   }
 
-  const tellLanding = () => {
-    if (!landing || listeners.size === 0) return
-    const event = landing
-    landing = undefined
-    emit(event)
+  const tellUntold = () => {
+    if (listeners.size === 0) return
+    for (const event of untold.splice(0)) {
+      // A token may have come since.
+      if (event.type !== 'login-required' || asked) emit(event)
+    }
   }
 
   const ready = setUp().catch(async (cause) => {
@@ -365,7 +365,7 @@ export const createTokenManager = (
       if (signal?.aborted) return () => {}
       listeners.add(listener)
       signal?.addEventListener('abort', remove)
-      queueMicrotask(tellLanding)
+      queueMicrotask(tellUntold)
       return remove
     },
 

@@ -633,6 +633,32 @@ describe('what happens outside of this page', () => {
     expect(events).toEqual([])
   })
 
+  test('a sign-in was needed before this page: the first listener hears of it (SE-12)', async () => {
+    const report = { session: session({ state: 'stale' }), loginRequired: true as const }
+    installServiceWorker({ calls: { session: async () => report } })
+    const auth = create('/sw.js')
+    await auth.ready
+    const events: SessionEvent[] = []
+    auth.onChange((event) => void events.push(event))
+    await Promise.resolve()
+    expect(events).toMatchObject([{ type: 'login-required', error: { code: 'login_required' } }])
+    auth.onChange((event) => void events.push(event))
+    await Promise.resolve()
+    expect(events).toHaveLength(1)
+  })
+
+  test('a sign-in that was needed is not, by the time somebody listens', async () => {
+    const report = { session: session({ state: 'stale' }), loginRequired: true as const }
+    const { tell } = installServiceWorker({ calls: { session: async () => report } })
+    const auth = create('/sw.js')
+    await auth.ready
+    tell({ type: 'renewed', session: session() })
+    const events: SessionEvent[] = []
+    auth.onChange((event) => void events.push(event))
+    await Promise.resolve()
+    expect(events).toEqual([])
+  })
+
   test('our own worker tells by itself, and nothing is asked', async () => {
     const { asked } = await started()
     await announce({ generation: 3, scope })
