@@ -49,9 +49,11 @@ const { Provider } = await importProvider()
  *   has `'access-control-allow-origin': undefined`
  * @property {string} path Prefix
  * @property {string} [grantType]
- * @property {'status' | 'html' | 'drop-before' | 'drop-after' | 'hang' | 'delay'} kind
+ * @property {'status' | 'html' | 'drop-before' | 'drop-after' | 'truncate' | 'hang' | 'delay'
+ *   | 'delay-after'} kind
  *   drop-before: the connection is cut. drop-after: the server acts, then the connection is cut.
- *   hang: no answer until the client gives up. delay: acts after `ms`, unless the client has gone
+ *   truncate: it is cut in the middle of the answer. hang: no answer until the client gives up.
+ *   delay: acts after `ms`, unless the client has gone. delay-after: acts, and answers after `ms`
  * @property {number} [status] 503 for `status`, 200 for `html`
  * @property {string | object} [body] An object is sent as JSON
  * @property {Record<string, string | undefined>} [headers]
@@ -516,8 +518,14 @@ async function strike(fault, request, response) {
     case 'delay':
       await delay(fault.ms ?? 1000)
       return response.destroyed
+    case 'delay-after':
+      holdAnswer(response, fault.ms ?? 1000)
+      return false
     case 'drop-after':
       loseAnswer(request, response)
+      return false
+    case 'truncate':
+      cutAnswer(request, response)
       return false
     case 'drop-before':
       request.socket.destroy()
@@ -536,6 +544,24 @@ function loseAnswer(request, response) {
   response.write = () => true
   response.end = () => {
     request.socket.destroy()
+    return response
+  }
+}
+
+/** @param {Request} request @param {Response} response */
+function cutAnswer(request, response) {
+  response.end = (/** @type {any} */ body) => {
+    // The length was announced for the whole of it.
+    response.write(body.slice(0, body.length / 2), () => request.socket.destroy())
+    return response
+  }
+}
+
+/** @param {Response} response @param {number} ms */
+function holdAnswer(response, ms) {
+  const end = response.end.bind(response)
+  response.end = (/** @type {any} */ body) => {
+    setTimeout(end, ms, body)
     return response
   }
 }

@@ -128,6 +128,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
     site,
     browser,
     clientId,
+    databaseName: `tokenward ${as.issuer} ${clientId}`,
     /** URL of the app. */
     url: site.origin + base,
     workerSource,
@@ -303,12 +304,90 @@ export const shiftClock = (page: Page, seconds: number): Promise<void> =>
     seconds,
   )
 
-/** Stops every service worker of the browser, as it does itself when it likes. */
-export const stopWorkers = async (page: Page): Promise<void> => {
+/** What stops every service worker of the browser, as it does itself when it likes. */
+export const workerStopper = async (page: Page) => {
   const session = await page.context().newCDPSession(page)
   await session.send('ServiceWorker.enable')
-  await session.send('ServiceWorker.stopAllWorkers')
-  await session.detach()
+  return {
+    stop: async (): Promise<void> => {
+      await session.send('ServiceWorker.stopAllWorkers')
+    },
+    detach: () => session.detach(),
+  }
+}
+
+/** Stops every service worker of the browser, once. */
+export const stopWorkers = async (page: Page): Promise<void> => {
+  const { stop, detach } = await workerStopper(page)
+  await stop()
+  await detach()
+}
+
+/** The session record as it lies on the disk: docs/storage.md. */
+export type StoredRecord = {
+  status: 'active' | 'ended'
+  accessTokenIssuedAt: number
+  refreshSentAt?: number
+  silentLoginWorks?: true
+}
+
+const openDatabase = (world: World, page: Page) =>
+  page.evaluateHandle(
+    (name) =>
+      new Promise<IDBDatabase>((resolve, reject) => {
+        const request = indexedDB.open(name)
+        request.onsuccess = () => resolve(request.result)
+        request.onerror = () => reject(request.error)
+      }),
+    world.databaseName,
+  )
+
+/** Reads the record in the page, which any script of the origin can do. */
+export const recordIn = async (world: World, page: Page): Promise<StoredRecord> => {
+  const database = await openDatabase(world, page)
+  const record = await database.evaluate(
+    (db) =>
+      new Promise<StoredRecord>((resolve) => {
+        const request = db.transaction('session').objectStore('session').get('current')
+        request.onsuccess = () => {
+          db.close()
+          resolve(request.result)
+        }
+      }),
+  )
+  await database.dispose()
+  return record
+}
+
+/**
+ * Lets an hour go by for the access token, and the server forget it: for the worker that runs and,
+ * unlike `shiftClock`, for those that are started later.
+ */
+export const expireToken = async (world: World, page: Page): Promise<void> => {
+  world.as.expireAccessTokens()
+  const database = await openDatabase(world, page)
+  await database.evaluate(
+    (db) =>
+      new Promise<void>((resolve) => {
+        const tx = db.transaction('session', 'readwrite')
+        const store = tx.objectStore('session')
+        const request = store.get('current')
+        request.onsuccess = () => {
+          const record = request.result
+          record.accessTokenIssuedAt -= 3_600_000
+          record.accessTokenExpiresAt -= 3_600_000
+          store.put(record, 'current')
+        }
+        tx.oncomplete = () => {
+          db.close()
+          resolve()
+        }
+      }),
+  )
+  await database.dispose()
+  // The worker that runs reads it again.
+  const session = await sessionIn(page)
+  if (session?.state !== 'stale') throw new Error(`The session is ${session?.state}.`)
 }
 
 /** What an API was asked, preflights left out. */
