@@ -39,6 +39,15 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
+      {
+        // Mostly waits, so it runs beside the browser tests: see run.mjs.
+        test: {
+          ...common,
+          name: 'unattended',
+          include: ['test/unattended/*.test.ts'],
+          testTimeout: 240_000,
+        },
+      },
     ],
   },
 })

@@ -23,11 +23,25 @@ const node = (...args) =>
     child.on('close', (code) => resolve(code === 0))
   })
 
-const vitest = async (project) => {
+/** What steps have printed that ran beside another one. */
+const withheld = []
+
+/** Like `node`, with what it prints withheld. */
+const nodeBeside = (...args) =>
+  new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk) => withheld.push(chunk))
+    }
+    child.on('error', reject)
+    child.on('close', (code) => resolve(code === 0))
+  })
+
+const vitest = async (project, run = node) => {
   const report = path('.cache', `vitest-${project}.json`)
   mkdirSync(dirname(report), { recursive: true })
   rmSync(report, { force: true })
-  const passed = await node(
+  const passed = await run(
     VITEST,
     'run',
     ...['--project', project, '--reporter', 'default', '--reporter', 'json'],
@@ -48,6 +62,12 @@ const steps = {
   build: { title: 'Build', run: () => node('esbuild.config.mjs') },
   checks: { title: 'Checks of the build', run: () => vitest('build') },
   browser: { title: 'Browser tests', run: () => vitest('browser') },
+  unattended: {
+    title: 'A browser that nobody looks into',
+    run: () => vitest('unattended', nodeBeside),
+    // Two minutes, in which it only waits for the browser to lose patience.
+    beside: 'browser',
+  },
 }
 
 const bold = (text) => (process.stdout.isTTY ? `\x1b[1m${text}\x1b[22m` : text)
@@ -56,23 +76,29 @@ const seconds = (start) => `${((performance.now() - start) / 1000).toFixed(1)} s
 const runSteps = async (names) => {
   const start = performance.now()
   installDependencies()
-  if (names.includes('browser')) {
+  if (names.includes('browser') || names.includes('unattended')) {
     // Found once, and before the long steps: a missing browser should not show up last.
     process.env.CHROME_PATH = await findBrowser({ install: true })
     console.log(`Browser: ${process.env.CHROME_PATH}`)
   }
   let failedStep
+  const started = new Map()
   for (const name of names) {
     const { title, run } = steps[name]
     const stepStart = performance.now()
     console.log(`\n${bold(`== ${title}`)}`)
-    const passed = await run()
+    for (const other of names) {
+      if (steps[other].beside === name) started.set(other, steps[other].run())
+    }
+    const passed = await (started.get(name) ?? run())
+    if (started.has(name)) process.stdout.write(Buffer.concat(withheld))
     console.log(bold(`== ${title}: ${passed ? 'passed' : 'FAILED'} in ${seconds(stepStart)}`))
     if (!passed) {
       failedStep = name
       break
     }
   }
+  await Promise.all(started.values())
   // A step that isn't tests, or that broke down before its tests, must not count as nothing.
   if (failedStep && totals.failed === 0) totals.failed = 1
   const again = failedStep ? `; again: npm test -- ${failedStep}` : ''

@@ -15,12 +15,16 @@ const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import
 export interface WorldOptions {
   /** Folder of the app on its site: its scope. */
   base?: string
+  /** Folder of a second app on it: another worker, for the same client. */
+  otherBase?: string
   /** Source of more properties for the worker's options. */
   workerOptions?: string
   /** Source that runs in the worker before `createTokenWorker`. */
   beforeWorker?: string
   /** Source that runs in the worker after it. */
   afterWorker?: string
+  /** Handlers of the site, by path prefix. */
+  mounts?: Record<string, (request: IncomingMessage, response: ServerResponse) => unknown>
   /** What the page calls. */
   managerCall?: string
   /** More for `startAuthorizationServer`. */
@@ -41,7 +45,8 @@ declare global {
   }
 }
 
-export const startWorld = async (options: WorldOptions = {}) => {
+/** The servers of a world, for tests that bring a browser of their own. */
+export const startServers = async (options: WorldOptions = {}) => {
   const base = options.base ?? '/'
   let world: { as?: Awaited<ReturnType<typeof startAuthorizationServer>> } = {}
   const sameOriginApi = createApiHandler({
@@ -55,13 +60,18 @@ export const startWorld = async (options: WorldOptions = {}) => {
   }
   const site = await startSite({
     roots: [],
-    mounts: { '/api/': sameOriginApi.handle, '/unhandled/': noteUnhandled },
+    mounts: {
+      '/api/': sameOriginApi.handle,
+      '/unhandled/': noteUnhandled,
+      ...options.mounts,
+    },
   })
   const clientId = 'test-app'
+  const scopes = [base, options.otherBase ?? []].flat().map((folder) => site.origin + folder)
   const client = {
     clientId,
-    redirectUris: [`${site.origin}${base}tokenward/callback.html`],
-    postLogoutRedirectUris: [`${site.origin}${base}tokenward/logout.html`],
+    redirectUris: scopes.map((scope) => `${scope}tokenward/callback.html`),
+    postLogoutRedirectUris: scopes.map((scope) => `${scope}tokenward/logout.html`),
     origins: [site.origin],
   }
   const as = await startAuthorizationServer({
@@ -105,28 +115,25 @@ export const startWorld = async (options: WorldOptions = {}) => {
       window.auth = ${call}
       auth.onChange((event) => events.push(event))
     </script>`
-  const pageSource = pageFor(options.managerCall ?? `tokenward.createTokenManager('${base}sw.js')`)
+  const managerCall = (folder: string) => `tokenward.createTokenManager('${folder}sw.js')`
+  const pageSource = pageFor(options.managerCall ?? managerCall(base))
   const library = (path: string) => readFile(fromRoot(path), 'utf8')
   site.addFile('/tokenward-worker.js', { body: await library('dist/worker.classic.js') })
   site.addFile('/tokenward.js', { body: await library('dist/page.standalone.js') })
   site.addFile(`${base}sw.js`, { body: workerSource() })
   site.addFile(base, { body: pageSource, type: 'text/html' })
   site.addFile(`${base}other`, { body: pageSource, type: 'text/html' })
-
-  const launch = await launchOptions()
-  const browser: Browser = await chromium.launch({
-    ...launch,
-    args: [...launch.args, ...(options.browserArgs ?? [])],
-    ...(options.bfcache && { ignoreDefaultArgs: ['--disable-back-forward-cache'] }),
-  })
-  const contexts = new Set<BrowserContext>()
+  if (options.otherBase) {
+    const body = pageFor(managerCall(options.otherBase))
+    site.addFile(`${options.otherBase}sw.js`, { body: workerSource() })
+    site.addFile(options.otherBase, { body, type: 'text/html' })
+  }
 
   return {
     as,
     api,
     sameOriginApi,
     site,
-    browser,
     clientId,
     databaseName: `tokenward ${as.issuer} ${clientId}`,
     /** URL of the app. */
@@ -134,27 +141,14 @@ export const startWorld = async (options: WorldOptions = {}) => {
     workerSource,
     pageFor,
     pageSource,
+    unhandled,
 
     /** Profiles opened from now on, in this test, get a worker with these options too. */
     useWorker: (workerOptions: string, beforeWorker = '') =>
       site.addFile(`${base}sw.js`, { body: workerSource(workerOptions, beforeWorker) }),
 
-    /** A new browser profile: no cookies, no storage, no worker. */
-    newProfile: async (contextOptions = {}) => {
-      const context = await browser.newContext(contextOptions)
-      contexts.add(context)
-      context.on('weberror', (error) => {
-        const { stack = '' } = error.error()
-        // What a test writes into a frame by hand answers for itself.
-        if (!stack.includes('about:srcdoc')) unhandled.push(stack)
-      })
-      return context
-    },
-
     /** Back to the state of the start, for the next test; fails if an error went unhandled. */
     reset: async () => {
-      for (const context of contexts) await context.close()
-      contexts.clear()
       as.setFault(undefined)
       as.setAccessTokenSeconds(300)
       as.setAutoSignIn(options.autoSignIn === false ? undefined : (options.autoSignIn ?? 'alice'))
@@ -169,8 +163,47 @@ export const startWorld = async (options: WorldOptions = {}) => {
     },
 
     close: async () => {
-      await browser.close()
       await Promise.all([as.close(), api.close(), site.close()])
+    },
+  }
+}
+
+/** Servers, and a browser that Playwright drives. */
+export const startWorld = async (options: WorldOptions = {}) => {
+  const servers = await startServers(options)
+  const launch = await launchOptions()
+  const browser: Browser = await chromium.launch({
+    ...launch,
+    args: [...launch.args, ...(options.browserArgs ?? [])],
+    ...(options.bfcache && { ignoreDefaultArgs: ['--disable-back-forward-cache'] }),
+  })
+  const contexts = new Set<BrowserContext>()
+
+  return {
+    ...servers,
+    browser,
+
+    /** A new browser profile: no cookies, no storage, no worker. */
+    newProfile: async (contextOptions = {}) => {
+      const context = await browser.newContext(contextOptions)
+      contexts.add(context)
+      context.on('weberror', (error) => {
+        const { stack = '' } = error.error()
+        // What a test writes into a frame by hand answers for itself.
+        if (!stack.includes('about:srcdoc')) servers.unhandled.push(stack)
+      })
+      return context
+    },
+
+    reset: async () => {
+      for (const context of contexts) await context.close()
+      contexts.clear()
+      await servers.reset()
+    },
+
+    close: async () => {
+      await browser.close()
+      await servers.close()
     },
   }
 }
