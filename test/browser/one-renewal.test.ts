@@ -156,18 +156,20 @@ describe('an update of the worker while a refresh is under way', () => {
           navigator.serviceWorker.addEventListener('controllerchange', resolve)
         })
         await registration.update()
+        const next = registration.installing ?? registration.waiting
+        while (next?.state === 'installing') {
+          await new Promise((resolve) => next.addEventListener('statechange', resolve))
+        }
         Object.assign(window, {
           isNew: changed.then(() => navigator.serviceWorker.controller !== old),
         })
       })
+      // The new worker is there, and the old one has no answer yet.
+      expect(refreshesAt(world.as)).toMatchObject([{ status: undefined }])
       // Requests that come between the two wait as well.
       const second = me(page)
       expect(await Promise.all([answer, second])).toMatchObject([asAlice, asAlice])
       expect(await page.evaluate('isNew')).toBe(true)
-      console.log(
-        refreshesAt(world.as).map(({ status }) => status),
-        authorizationsAt(world.as).length,
-      )
       expect(refreshesAt(world.as).length).toBeLessThanOrEqual(2)
       expect(await me(page)).toMatchObject(asAlice)
       await page.evaluate(() => window.auth.renew())
