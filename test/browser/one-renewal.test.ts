@@ -145,7 +145,8 @@ describe('an update of the worker while a refresh is under way', () => {
     async (kind) => {
       const page = await openSignedIn(world)
       await expireToken(world, page)
-      slowly(kind, 2_000)
+      // The first update in the life of a browser takes it two seconds to begin.
+      slowly(kind, 4_000)
       const answer = me(page)
       await refreshArrives()
       world.useWorker('', "addEventListener('install', () => skipWaiting())")
