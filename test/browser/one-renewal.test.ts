@@ -140,42 +140,39 @@ describe('one renewal', () => {
 })
 
 describe('an update of the worker while a refresh is under way', () => {
-  test.each(['delay', 'delay-after'] as const)(
-    'loses neither the request nor the session, %s (RF-01, RF-03)',
-    async (kind) => {
-      const page = await openSignedIn(world)
-      await expireToken(world, page)
-      // The first update in the life of a browser takes it two seconds to begin.
-      slowly(kind, 4_000)
-      const answer = me(page)
-      await refreshArrives()
-      world.useWorker('', "addEventListener('install', () => skipWaiting())")
-      await page.evaluate(async () => {
-        const registration = await navigator.serviceWorker.ready
-        const old = registration.active
-        const changed = new Promise((resolve) => {
-          navigator.serviceWorker.addEventListener('controllerchange', resolve)
-        })
-        await registration.update()
-        const next = registration.installing ?? registration.waiting
-        while (next?.state === 'installing') {
-          await new Promise((resolve) => next.addEventListener('statechange', resolve))
-        }
-        Object.assign(window, {
-          isNew: changed.then(() => navigator.serviceWorker.controller !== old),
-        })
+  test('loses neither the request nor the session (RF-01, RF-03)', async () => {
+    const page = await openSignedIn(world)
+    await expireToken(world, page)
+    // The first update in the life of a browser takes it two seconds to begin.
+    slowly('delay-after', 4_000)
+    const answer = me(page)
+    await refreshArrives()
+    world.useWorker('', "addEventListener('install', () => skipWaiting())")
+    await page.evaluate(async () => {
+      const registration = await navigator.serviceWorker.ready
+      const old = registration.active
+      const changed = new Promise((resolve) => {
+        navigator.serviceWorker.addEventListener('controllerchange', resolve)
       })
-      // The new worker is there, and the old one has no answer yet.
-      expect(refreshesAt(world.as)).toMatchObject([{ status: undefined }])
-      // Requests that come between the two wait as well.
-      const second = me(page)
-      expect(await Promise.all([answer, second])).toMatchObject([asAlice, asAlice])
-      expect(await page.evaluate('isNew')).toBe(true)
-      expect(refreshesAt(world.as).length).toBeLessThanOrEqual(2)
-      expect(await me(page)).toMatchObject(asAlice)
-      await page.evaluate(() => window.auth.renew())
-      expect(await sessionIn(page)).toMatchObject({ state: 'fresh' })
-      await nobodyIsBothered([page])
-    },
-  )
+      await registration.update()
+      const next = registration.installing ?? registration.waiting
+      while (next?.state === 'installing') {
+        await new Promise((resolve) => next.addEventListener('statechange', resolve))
+      }
+      Object.assign(window, {
+        isNew: changed.then(() => navigator.serviceWorker.controller !== old),
+      })
+    })
+    // The new worker is there, and the old one has no answer yet.
+    expect(refreshesAt(world.as)).toMatchObject([{ status: undefined }])
+    // Requests that come between the two wait as well.
+    const second = me(page)
+    expect(await Promise.all([answer, second])).toMatchObject([asAlice, asAlice])
+    expect(await page.evaluate('isNew')).toBe(true)
+    expect(refreshesAt(world.as).length).toBeLessThanOrEqual(2)
+    expect(await me(page)).toMatchObject(asAlice)
+    await page.evaluate(() => window.auth.renew())
+    expect(await sessionIn(page)).toMatchObject({ state: 'fresh' })
+    await nobodyIsBothered([page])
+  })
 })
