@@ -195,11 +195,13 @@ export const createTokenManager = (
     last = session
     asked = loginRequired
     const isOther = session?.claims['sub'] !== before?.claims['sub']
+    const isRenewed = session?.accessTokenExpiresAt !== before?.accessTokenExpiresAt
     if (before && (!session || isOther)) {
       emit({ type: 'signed-out', reason: session ? 'user_changed' : ended })
     }
     if (session && before !== null) {
       if (session.since !== before?.since) emit({ type: 'signed-in', session })
+      else if (session.state === 'fresh' && isRenewed) emit({ type: 'renewed', session })
       else if (session.state !== before.state) emit({ type: 'state', session })
     }
     if (loginRequired && !wasAsked) {

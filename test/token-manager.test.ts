@@ -388,6 +388,15 @@ describe('a page that comes back (B74)', () => {
     expect(await comeBack(session(), stale)).toEqual([{ type: 'state', session: stale }])
   })
 
+  test('learns that the access token was renewed, unless it has expired again', async () => {
+    const renewed = session({ accessTokenExpiresAt: 900_000 })
+    expect(await comeBack(session(), renewed)).toEqual([{ type: 'renewed', session: renewed }])
+    const stale = session({ state: 'stale' })
+    expect(await comeBack(stale, renewed)).toEqual([{ type: 'renewed', session: renewed }])
+    const again = session({ accessTokenExpiresAt: 900_000, state: 'stale' })
+    expect(await comeBack(session(), again)).toEqual([{ type: 'state', session: again }])
+  })
+
   test('tells it once, although it is also visible again, and the worker’s own event was queued', async () => {
     let current: Session | undefined = session()
     let answers = () => {}
