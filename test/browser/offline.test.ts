@@ -5,6 +5,7 @@ import {
   eventsIn,
   expireToken,
   fetchIn,
+  heard,
   openApp,
   openSignedIn,
   recordIn,
@@ -114,5 +115,34 @@ describe('a token of which nobody knows whether it was replaced', () => {
     // Silently first: the refresh token is not sent again.
     expect(refreshesAt(world.as)).toEqual([])
     expect(authorizationsAt(world.as)).toHaveLength(1)
+  })
+})
+
+describe('the browser is back online', () => {
+  test('five tabs: one renewal within seconds, and no request needed (OF-05)', async () => {
+    const pages = await openOffline(5)
+    const [first] = pages as [Page]
+    await first.context().setOffline(false)
+    await world.as.waitForRequest(
+      ({ grantType, status }) => grantType === 'refresh_token' && status === 200,
+    )
+    for (const page of pages) await heard(page, 'renewed')
+    expect(await sessionIn(first)).toMatchObject({ state: 'fresh' })
+    expect(refreshesAt(world.as)).toHaveLength(1)
+    expect(await me(first)).toMatchObject(asAlice)
+    expect(refreshesAt(world.as)).toHaveLength(1)
+    expect(requestsTo(world.api, '/me')).toHaveLength(1)
+  })
+
+  test('with a fresh token: there is nothing to renew (OF-05)', async () => {
+    const page = await openSignedIn(world)
+    world.as.clearRequests()
+    await page.context().setOffline(true)
+    await page.context().setOffline(false)
+    // Longer than the longest delay, since nothing happens for which a test could wait.
+    await page.waitForTimeout(3_500)
+    expect(refreshesAt(world.as)).toEqual([])
+    expect(await me(page)).toMatchObject(asAlice)
+    expect(refreshesAt(world.as)).toEqual([])
   })
 })

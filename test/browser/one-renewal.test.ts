@@ -9,6 +9,7 @@ import {
   openSignedIn,
   refreshesAt,
   sessionIn,
+  signIn,
   startWorld,
   stopWorkers,
   type World,
@@ -174,5 +175,25 @@ describe('an update of the worker while a refresh is under way', () => {
     await page.evaluate(() => window.auth.renew())
     expect(await sessionIn(page)).toMatchObject({ state: 'fresh' })
     await nobodyIsBothered([page])
+  })
+})
+
+describe('two apps of one origin hear of the same session within a second', () => {
+  test('a sign-in, a renewal and the end of it (RF-01)', async () => {
+    const first = await openApp(await world.newProfile(), world.url)
+    const second = await openApp(first.context(), `${world.site.origin}/b/`)
+    const hears = (page: Page, event: string) =>
+      expect.poll(() => eventsIn(page), { timeout: 1_000, interval: 20 }).toContain(event)
+    await signIn(first)
+    await hears(second, 'signed-in')
+    await first.evaluate(() => window.auth.renew())
+    await hears(second, 'renewed')
+    await first.evaluate(() => window.auth.logout({ local: true }))
+    await hears(second, 'signed-out logout')
+    expect(await me(second)).toMatchObject({ status: 401 })
+    await signIn(second)
+    await hears(first, 'signed-in')
+    await second.evaluate(() => window.auth.logout({ local: true }))
+    await hears(first, 'signed-out logout')
   })
 })

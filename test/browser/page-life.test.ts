@@ -143,13 +143,14 @@ describe('a page in the back/forward cache', () => {
     await goBack(cached)
   })
 
-  test('goes on with what was renewed meanwhile', async () => {
+  test('hears what was renewed meanwhile, and goes on with it', async () => {
     const cached = await openSignedIn()
     const shown = await open()
     await goAway(cached)
     world.as.expireAccessTokens()
     expect(await me(shown)).toBe(200)
     await goBack(cached)
+    await expect.poll(() => typesOf(cached)).toContain('renewed')
     expect(await cached.evaluate('auth.session()')).toEqual(await shown.evaluate('auth.session()'))
     expect(await me(cached)).toBe(200)
     expect(refreshesAt(world.as)).toHaveLength(1)
