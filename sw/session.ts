@@ -87,9 +87,14 @@ export const createSession = (
     next: (current: SessionRecord | undefined) => SessionRecord | undefined,
   ) => {
     const heardBefore = heard
-    const { before, after } = await store.update(next)
+    const { before, after } = await store.update((current) => {
+      const wanted = next(current)
+      // Inside the transaction: whoever hears it and reads has to wait for the commit, and a
+      // worker that is stopped right after the commit has told the others of it.
+      if (wanted) others.post({ generation: (current?.generation ?? 0) + 1, scope })
+      return wanted
+    })
     memory = heard === heardBefore ? { record: after } : undefined
-    if (after !== before) others.post({ generation: after?.generation, scope })
     return { before, after }
   }
 

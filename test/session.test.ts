@@ -146,6 +146,17 @@ describe('a change', () => {
     expect(await session.read()).toMatchObject({ status: 'ended' })
   })
 
+  test('of a worker that is stopped as soon as it is on disk is seen all the same (SE-07)', async () => {
+    // Found by simulation: the others sent the old token for as long as requests kept coming.
+    const { session, createWorker } = await createWorld()
+    await session.readAgain()
+    const stopped = createWorker({ onStored: () => new Promise(() => {}) })
+    stopped.session.change((current) => current && { ...current, accessToken: 'the next one' })
+    await settle()
+    expect(session.peek()).toBeUndefined()
+    expect(await session.read()).toMatchObject({ accessToken: 'the next one' })
+  })
+
   test('that is announced while the record is being read is not overlooked (SE-07)', async () => {
     const { browser, config, before, store } = await createWorld()
     const gate = { open: () => {} }
