@@ -107,7 +107,12 @@ const sweep = async (world: World, page: Page, ways: Way[]): Promise<Stop[]> => 
 }
 
 const phasesOf = (stops: Stop[]) => [...new Set(stops.map(({ phase }) => phase))].sort()
-const unknownOf = (stops: Stop[]) => stops.filter(({ unknown }) => unknown).length
+/** How many stops left it unknown what became of the refresh token; docs/reliability.md has these. */
+const unknownOf = (stops: Stop[]) => {
+  const { length } = stops.filter(({ unknown }) => unknown)
+  console.log(`${stops.length} stops, ${length} of them with an unknown outcome`)
+  return length
+}
 
 describe('a worker that is stopped every 20 ms through a renewal loses no session', () => {
   test('where the server rotates and remembers the consent (RF-05, RF-07)', async () => {
