@@ -55,10 +55,24 @@ const vitest = async (project, run = node) => {
   return passed
 }
 
+/** Bugs that need a certain order of things: see test/simulation/simulate.ts. */
+const simulation = async () => {
+  const report = path('.cache', 'simulation', 'counts.json')
+  rmSync(report, { force: true })
+  const passed = await node(path('test', 'simulation', 'run.mjs'), '--check')
+  if (existsSync(report)) {
+    const counts = JSON.parse(readFileSync(report, 'utf8'))
+    totals.passed += counts.passed
+    totals.failed += counts.failed
+  }
+  return passed
+}
+
 const steps = {
   lint: { title: 'Lint and format (biome)', run: () => node(BIOME, 'check') },
   types: { title: 'Types (tsc)', run: () => node(TSC, '-b') },
   unit: { title: 'Unit tests', run: () => vitest('unit') },
+  simulation: { title: 'Simulation', run: simulation },
   build: { title: 'Build', run: () => node('esbuild.config.mjs') },
   checks: { title: 'Checks of the build', run: () => vitest('build') },
   browser: { title: 'Browser tests', run: () => vitest('browser') },

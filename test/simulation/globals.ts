@@ -1,0 +1,91 @@
+/**
+ * What the code under test and its dependencies take from the global scope, put under the
+ * scheduler: each of them would otherwise bring in a thread, a clock or chance of its own.
+ */
+import { createHash } from 'node:crypto'
+import type { Chance } from './chance.js'
+import type { Scheduler } from './scheduler.js'
+
+/** What the globals of one run are made of. */
+export interface Stage {
+  scheduler: Scheduler
+  /** For secrets: `state`, verifiers, tickets. */
+  secrets: Chance
+  /** The wall clock of the device. */
+  now: () => number
+  /** ms for the next step of the database */
+  diskTakes: () => number
+}
+
+/**
+ * Each time limit of the worker is two of these, and Node's own are an EventTarget and an error
+ * with a stack each, which takes a tenth of the run.
+ */
+class LightAbortSignal {
+  aborted = false
+  reason: unknown
+  #listeners = new Set<() => void>()
+  throwIfAborted() {
+    if (this.aborted) throw this.reason
+  }
+  addEventListener(_type: 'abort', listener: () => void) {
+    this.#listeners.add(listener)
+  }
+  removeEventListener(_type: 'abort', listener: () => void) {
+    this.#listeners.delete(listener)
+  }
+  /** For the controller. */
+  abort(reason: unknown) {
+    if (this.aborted) return
+    this.aborted = true
+    this.reason = reason
+    for (const listener of this.#listeners) listener()
+  }
+}
+
+const abortError = Object.assign(new Error('This operation was aborted'), { name: 'AbortError' })
+
+class LightAbortController {
+  signal = new LightAbortSignal()
+  abort(reason: unknown = abortError) {
+    this.signal.abort(reason)
+  }
+}
+
+const replace = (name: string, value: unknown) =>
+  Object.defineProperty(globalThis, name, { value, configurable: true, writable: true })
+
+/** From now on the globals belong to this run. */
+export const enter = ({ scheduler, secrets, now, diskTakes }: Stage) => {
+  // fake-indexeddb looks this up at each call. One source, because a database is served in order.
+  replace('setImmediate', (task: () => void) => {
+    const label = `database: ${task.name.replace(/^bound _?/, '') || 'task'}`
+    scheduler.add(label, task, { in: diskTakes(), source: 'database' })
+  })
+
+  replace('AbortSignal', LightAbortSignal)
+  replace('AbortController', LightAbortController)
+
+  replace('crypto', {
+    getRandomValues: (bytes: Uint8Array) => {
+      for (let index = 0; index < bytes.length; index++) bytes[index] = secrets.below(256)
+      return bytes
+    },
+    subtle: {
+      // The real one answers from other threads, in an order of their own.
+      digest: (_algorithm: 'SHA-256', data: Uint8Array) =>
+        new Promise<ArrayBufferLike>((resolve) => {
+          const hash = () => {
+            resolve(new Uint8Array(createHash('sha256').update(data).digest()).buffer)
+          }
+          scheduler.add('hash', hash, { owner: scheduler.current() })
+        }),
+    },
+  })
+
+  // oauth4webapi looks at it to judge ID tokens.
+  Date.now = now
+  Math.random = () => {
+    throw new Error('Chance that no seed decides')
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * What a browser does when a tab or a hidden frame goes to an auth page: the worker answers, the
+ * server sends back, and so on until a page loads.
+ */
+import { createHash } from 'node:crypto'
+import { issuer } from './model-server.js'
+import type { Owner } from './scheduler.js'
+import type { Worker } from './worker.js'
+import type { World } from './world.js'
+
+/** What navigates: a tab, or a hidden frame in it. */
+interface Navigator {
+  worker: Worker
+  owner: Owner
+  /** Client id that the page will have. */
+  pageId: string
+  isFrame: boolean
+}
+
+/** Whoever sits before the page of the server. */
+export interface User {
+  /** As whom. */
+  signsIn?: string
+  cancels?: boolean
+  /** Needs no time for it. */
+  isQuick?: boolean
+}
+
+/** ms that somebody needs to sign in */
+const signInTimes = [0, 2_000, 15_000, 70_000] as const
+
+const keyOf = (secret: string | null): string =>
+  createHash('sha256')
+    .update(secret ?? '')
+    .digest('base64')
+
+/**
+ * Follows a navigation: auth pages are answered by a worker, the server sends back. `onLoad` gets
+ * the URL at which it ends; undefined if that is a page of the network, or of the browser itself.
+ * A worker that is killed over it is not asked again (M13): a frame stays as it is for ever, a tab
+ * gets the inert page from the network, and its user goes back to the app.
+ */
+export const navigate = (
+  world: World,
+  navigator: Navigator,
+  href: string,
+  onLoad: (url: string | undefined) => void,
+  user: User = {},
+): void => {
+  const { scheduler, chance, server, invariants, database } = world
+  const { worker, owner, pageId, isFrame } = navigator
+  const url = new URL(href)
+  const name = `${isFrame ? 'frame' : 'tab'} ${url.pathname}`
+
+  const follow = (next: string) => navigate(world, navigator, next, onLoad, user)
+  const load = (at: string | undefined, label = name) =>
+    scheduler.add(`loads: ${label}`, () => onLoad(at), { owner })
+
+  if (url.origin === issuer) {
+    if (isFrame && server.kind.silentLogin === 'hangs') return
+    const isLost = !world.isOnline || (world.faults.navigationFails() && isFrame)
+    if (isLost) return void load(undefined, 'a page of the browser')
+    const takes = isFrame || user.isQuick ? 100 : chance.pick(signInTimes)
+    scheduler.add(
+      `at the server: ${url.pathname}`,
+      () => {
+        const isLogout = url.pathname === '/logout'
+        follow(isLogout ? server.endSession(href) : server.authorize(href, user))
+      },
+      { in: takes, owner },
+    )
+    return
+  }
+
+  if (!url.pathname.startsWith('/tokenward/')) return void load(href)
+
+  // Another worker of the origin may answer: an update has come, or a longer scope wins.
+  const answering = chance.is(0.15) ? chance.pick(world.workers) : worker
+  const error = url.searchParams.get('error')
+  // The session that a hidden frame is for; the transaction is gone once it has been answered.
+  const transaction = database.readTransaction(keyOf(url.searchParams.get('state')))
+  const session = transaction?.kind === 'silent' ? transaction.session : undefined
+  answering.dispatch(
+    name,
+    async ({ parts }) => {
+      if (isFrame) invariants.frameAnswered(session, error)
+      const request = {
+        url: href,
+        method: 'GET',
+        mode: 'navigate',
+        destination: isFrame ? 'iframe' : 'document',
+      } as Request
+      const what = parts.intercept(request)
+      if (what?.kind !== 'auth-navigation') throw new Error(`The worker declines ${name}`)
+      return await parts.visit(what, { url: what.url, request, pageId })
+    },
+    (result) => {
+      // As token-worker.ts does it for a visit that breaks down.
+      const next = 'value' in result ? result.value.headers.get('location') : world.scope
+      if ('error' in result) scheduler.note(`  ${name} fails: ${result.error}`)
+      const go = () => (next && !(isFrame && 'error' in result) ? follow(next) : onLoad(href))
+      scheduler.add(`answered: ${name}`, go, { owner })
+    },
+    () => (isFrame ? undefined : load(undefined, 'the inert page')),
+  )
+}

@@ -1,0 +1,125 @@
+/**
+ * What must hold for refresh tokens: one worker sends one at a time, with the intent on disk; never
+ * one that has been answered for; one of unknown outcome only where nothing safer was possible.
+ */
+import type { ActiveRecord } from '../../sw/store.js'
+import { type Answer, bodyOf, type ModelServer } from './model-server.js'
+import type { Exchange } from './network.js'
+import type { Owner, Scheduler } from './scheduler.js'
+
+/** After three hidden frames that brought nothing there need be none for five minutes. ms */
+const silentLoginRests = { after: 3, for: 300_000 }
+
+/** What decides whether a token of unknown outcome may be sent again. */
+export interface Surroundings {
+  /** The device's clock. */
+  now(): number
+  /** Has there been a network, and a page that can run a hidden frame, for a while? */
+  couldSignInSilently(): boolean
+  /** For so long, in ms, a refresh token may be sent again without more ado. */
+  rotationGrace: number
+}
+
+export const watchRefreshTokens = (
+  scheduler: Scheduler,
+  server: ModelServer,
+  { now, couldSignInSilently, rotationGrace }: Surroundings,
+  activeRecord: () => ActiveRecord | undefined,
+  fail: (what: string) => void,
+) => {
+  const sending = new Map<string, Owner>()
+  /** In which step it turned out that a living worker would get no answer. */
+  const unknown = new Map<string, number>()
+  /** How a living worker was told that it is over. */
+  const answered = new Map<string, 'replaced' | 'refused'>()
+  /** Answered, and that is on disk. */
+  const settled = new Set<string>()
+  /** What workers have got, by a refresh or by a sign-in. */
+  const received = new Map<string, 'refresh' | 'sign-in'>()
+  let silentLoginAt = -1
+
+  const isResting = ({ silentLoginFailed: failed }: ActiveRecord): boolean =>
+    failed !== undefined &&
+    failed.times >= silentLoginRests.after &&
+    now() - failed.at < silentLoginRests.for
+
+  const checkSending = (token: string, record: ActiveRecord) => {
+    if (record.refreshSentAt === undefined) {
+      return fail(`${token} was sent, but the intent is not stored`)
+    }
+    const lostAt = unknown.get(token)
+    if (lostAt === undefined || silentLoginAt >= lostAt) return
+    const isInGrace = now() - record.refreshSentAt < rotationGrace
+    const couldAsk = record.silentLoginWorks && couldSignInSilently() && !isResting(record)
+    if (couldAsk && !isInGrace) {
+      fail(`${token}, of unknown outcome, was sent again although a silent login could come first`)
+    }
+  }
+
+  return {
+    /** Is one at the server, with a worker that waits for the answer? */
+    underWay: (): 'first' | 'again' | undefined => {
+      for (const [token, owner] of sending) {
+        if (!owner.dead) return unknown.has(token) ? 'again' : 'first'
+      }
+      return undefined
+    },
+
+    sent: (token: string, owner: Owner) => {
+      if (settled.has(token)) fail(`${token} was sent again: it had been ${answered.get(token)}`)
+      const other = sending.get(token)
+      if (other && !other.dead) fail(`${owner.name} sent ${token} while ${other.name} had sent it`)
+      sending.set(token, owner)
+      const record = activeRecord()
+      if (record?.refreshToken === token) checkSending(token, record)
+    },
+
+    /** A worker gets an answer to a refresh, or knows that there will be none. */
+    ended: (token: string, { owner, left }: Exchange, answer?: Answer) => {
+      if (sending.get(token) === owner) sending.delete(token)
+      if (!answer) {
+        if (left) unknown.set(token, scheduler.steps())
+        return
+      }
+      const { access_token: accessToken, refresh_token: next, error } = bodyOf(answer)
+      if (answer.status === 200 && typeof accessToken === 'string') {
+        unknown.delete(token)
+        if (typeof next !== 'string') return
+        received.set(next, 'refresh')
+        answered.set(token, 'replaced')
+      } else if (error === 'invalid_grant') {
+        unknown.delete(token)
+        answered.set(token, 'refused')
+      }
+    },
+
+    signInEnded: (refreshToken: string) => received.set(refreshToken, 'sign-in'),
+
+    /** Pages are asked for a hidden frame. */
+    silentLogin: () => {
+      silentLoginAt = scheduler.steps()
+    },
+
+    /** The record of a session has changed. */
+    stored: ({ refreshToken: old }: ActiveRecord, { refreshToken: next }: ActiveRecord) => {
+      if (old === next) return
+      if (old !== undefined && answered.has(old)) settled.add(old)
+      if (next === undefined) {
+        if (answered.get(old!) !== 'refused') fail(`${old} was dropped, but not for the server`)
+        return
+      }
+      const from = received.get(next)
+      if (!from) fail(`${next} was stored, but no worker has received it`)
+      const parent = server.parentOf(next)
+      if (from === 'refresh' && parent !== old) {
+        fail(`two newest refresh tokens: ${next} came for ${parent}, but ${old} is stored`)
+      }
+    },
+
+    kill: (owner: Owner) => {
+      for (const [token, sender] of sending) {
+        if (sender === owner) unknown.set(token, scheduler.steps())
+      }
+    },
+  }
+}

@@ -1,0 +1,181 @@
+// The simulation: `npm run simulate -- --seeds 100000 --from 1`. Runs seeds on all cores, prints
+// the schedule of one that fails, and a verdict as the last line. `--mutation 'no lock'` runs them
+// with something broken; `--check` is what `npm test` does. See simulate.ts for one seed.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { parseArgs } from 'node:util'
+import { Worker } from 'node:worker_threads'
+import * as esbuild from 'esbuild'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const cache = join(here, '..', '..', '.cache', 'simulation')
+
+/** Seeds that a thread gets at a time. */
+const batch = 20
+/** Seeds after which every pair of a state and a fault must have been reached. */
+const enoughForPairs = 2000
+
+const bundle = async () => {
+  await esbuild.build({
+    entryPoints: { seeds: join(here, 'seeds.ts'), report: join(here, 'report.ts') },
+    outdir: cache,
+    outExtension: { '.js': '.mjs' },
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    sourcemap: true,
+    logLevel: 'warning',
+  })
+}
+
+/** Threads that each run one task at a time. */
+const createThreads = (count) => {
+  const threads = Array.from({ length: count }, () => {
+    const thread = new Worker(join(cache, 'seeds.mjs'), { execArgv: ['--enable-source-maps'] })
+    thread.on('error', (error) => {
+      throw error
+    })
+    return thread
+  })
+  const run = (thread, task) =>
+    new Promise((resolve) => {
+      thread.once('message', resolve)
+      thread.postMessage(task)
+    })
+  return {
+    run: (task) => run(threads[0], task),
+    /** Hands out tasks until there are none; `onRuns` says whether to go on. */
+    all: async (nextTask, onRuns) => {
+      let isOver = false
+      await Promise.all(
+        threads.map(async (thread) => {
+          for (let task = nextTask(); task && !isOver; task = nextTask()) {
+            if (!onRuns(await run(thread, task))) isOver = true
+          }
+        }),
+      )
+    },
+    close: () => Promise.all(threads.map((thread) => thread.terminate())),
+  }
+}
+
+const seconds = (start) => `${((performance.now() - start) / 1000).toFixed(1)} s`
+
+/** Runs seeds until one fails. Gives the failed run, the hashes, and which pairs were reached. */
+const runSeeds = async (threads, { from, seeds, mutation, quiet = false }) => {
+  const start = performance.now()
+  const hashes = new Map()
+  const reached = new Map()
+  let next = from
+  let steps = 0
+  let failed
+  let told = start
+  const nextTask = () => {
+    if (next >= from + seeds) return undefined
+    const length = Math.min(batch, from + seeds - next)
+    const task = { seeds: Array.from({ length }, (_, index) => next + index), mutation }
+    next += length
+    return task
+  }
+  await threads.all(nextTask, (runs) => {
+    for (const run of runs) {
+      hashes.set(run.seed, run.hash)
+      steps += run.steps
+      for (const [pair, times] of run.reached) reached.set(pair, (reached.get(pair) ?? 0) + times)
+      if (run.failure !== undefined && run.seed < (failed?.seed ?? Infinity)) failed = run
+    }
+    if (!quiet && performance.now() - told > 10_000) {
+      told = performance.now()
+      console.log(`${hashes.size} of ${seeds} seeds, ${steps} steps, ${seconds(start)}`)
+    }
+    return failed === undefined
+  })
+  if (!quiet) console.log(`${hashes.size} seeds, ${steps} steps, ${seconds(start)}`)
+  return { failed, hashes, reached }
+}
+
+/** Runs a failed seed again by itself, and prints what happened in it. */
+const printSchedule = async (threads, { seed, hash }, mutation) => {
+  const [again] = await threads.run({ seeds: [seed], mutation, keepSchedule: true })
+  console.log(again.schedule.join('\n'))
+  if (again.hash !== hash) console.log(`By itself it took another course: ${again.hash}`)
+  console.log(`\nSeed ${seed}: ${again.failure ?? 'no failure by itself'}`)
+}
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '2000' },
+    from: { type: 'string', default: '1' },
+    mutation: { type: 'string' },
+    check: { type: 'boolean', default: false },
+  },
+})
+const from = Number(values.from)
+const seeds = Number(values.seeds)
+const { mutation } = values
+
+await bundle()
+const { coverageTable, possiblePairs, impossiblePairs, mutations } = await import(
+  pathToFileURL(join(cache, 'report.mjs')).href
+)
+const threads = createThreads(Math.min(availableParallelism(), Math.ceil(seeds / batch)))
+
+const printCoverage = (reached) => {
+  console.log(`\nHow often a fault came upon a state:\n\n${coverageTable(reached)}\n`)
+  for (const why of impossiblePairs()) console.log(why)
+  console.log()
+}
+
+const missingPairs = (reached) => possiblePairs().filter((pair) => !reached.has(pair))
+
+/** What `npm test` counts. */
+const check = async () => {
+  const counts = { passed: 0, failed: 0 }
+  const expect = (title, problem) => {
+    counts[problem ? 'failed' : 'passed']++
+    console.log(problem ? `FAILED  ${title}: ${problem}` : `ok      ${title}`)
+  }
+  const result = await runSeeds(threads, { from, seeds })
+  if (result.failed) await printSchedule(threads, result.failed)
+  printCoverage(result.reached)
+  expect(`${seeds} seeds hold`, result.failed && replayOf(result.failed.seed))
+
+  const twice = await runSeeds(threads, { from, seeds: 50, quiet: true })
+  const differing = [...twice.hashes].filter(([seed, hash]) => result.hashes.get(seed) !== hash)
+  expect('the first 50 seeds take the same course again', differing.join(', '))
+  expect('every fault has come upon every state', missingPairs(result.reached).join(', '))
+  for (const name of mutations) {
+    const { failed } = await runSeeds(threads, { from, seeds, mutation: name, quiet: true })
+    const title = failed ? `${name}: found by seed ${failed.seed} (${failed.failure})` : name
+    expect(title, failed ? '' : 'nobody noticed')
+  }
+  mkdirSync(cache, { recursive: true })
+  writeFileSync(join(cache, 'counts.json'), JSON.stringify(counts))
+  return counts.failed === 0
+}
+
+const replayOf = (seed) =>
+  `FAILED at seed ${seed}; replay: npm run simulate -- --from ${seed} --seeds 1${
+    mutation ? ` --mutation '${mutation}'` : ''
+  }`
+
+const simulate = async () => {
+  const { failed, reached } = await runSeeds(threads, { from, seeds, mutation })
+  if (failed) await printSchedule(threads, failed, mutation)
+  else if (seeds > 1) printCoverage(reached)
+  if (seeds === 1 && !failed) {
+    const [{ schedule }] = await threads.run({ seeds: [from], mutation, keepSchedule: true })
+    console.log(schedule.join('\n'))
+  }
+  const missing = seeds >= enoughForPairs && !failed ? missingPairs(reached) : []
+  const last = missing.length > 0 ? `FAILED: never reached: ${missing.join(', ')}` : 'clean'
+  console.log(failed ? replayOf(failed.seed) : `${seeds} seeds from ${from}: ${last}`)
+  return !failed && missing.length === 0
+}
+
+const isGood = await (values.check ? check() : simulate())
+await threads.close()
+process.exitCode = isGood ? 0 : 1

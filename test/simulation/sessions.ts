@@ -1,0 +1,134 @@
+/**
+ * What must hold for the session record: each change follows the one before, a session begins with
+ * a sign-in, ends for a reason that somebody really gave, and never comes back.
+ */
+import type { WireEvent } from '../../src/shared/protocol.js'
+import type { ActiveRecord, SessionRecord } from '../../sw/store.js'
+import type { Call } from './calls.js'
+import type { ModelServer } from './model-server.js'
+import type { Scheduler } from './scheduler.js'
+
+/** Answers of a hidden frame that say: only with the user. */
+const refusals = [
+  'account_selection_required',
+  'consent_required',
+  'interaction_required',
+  'login_required',
+]
+
+/** What is known of one sign-in, by what the workers were told. */
+interface Known {
+  /** Step */
+  startedIn: number
+  subject?: string
+  /** The server refused a silent login for it, and has given no token since. */
+  refusedSilently?: boolean
+  /** The last refresh token that it held. */
+  lastRefreshToken?: string
+}
+
+const describe = (record: SessionRecord): string =>
+  record.status === 'ended'
+    ? `ended (${record.reason})`
+    : [
+        record.subject,
+        record.accessToken,
+        record.refreshToken ?? 'no refresh token',
+        record.refreshSentAt !== undefined && 'sent',
+        record.retry && `pause after ${record.retry.failures}`,
+        record.loginRequired && 'login required',
+      ]
+        .filter(Boolean)
+        .join(', ')
+
+export const watchSessions = (
+  scheduler: Scheduler,
+  server: ModelServer,
+  logouts: readonly Call[],
+  fail: (what: string) => void,
+) => {
+  let record: SessionRecord | undefined
+  const known = new Map<string, Known>()
+  /** In which step a sign-in has brought whom. */
+  const seenSubjects = new Map<string, number>()
+  /** Access tokens that sign-ins have brought. */
+  const signIns = new Set<string>()
+  let endings = 0
+  let toldEndings = 0
+
+  const active = (): ActiveRecord | undefined => (record?.status === 'active' ? record : undefined)
+
+  const checkEnd = ({ session, refreshToken }: ActiveRecord, reason: string) => {
+    const { startedIn = 0, refusedSilently, lastRefreshToken, subject } = known.get(session) ?? {}
+    if (reason === 'logout') {
+      const isAsked = logouts.some(({ endedIn = Infinity }) => endedIn >= startedIn)
+      if (!isAsked) fail('the session ended as if by a logout, but nobody has logged out')
+    } else if (reason === 'user_changed') {
+      const other = [...seenSubjects].some(([name, step]) => name !== subject && step >= startedIn)
+      if (!other) fail('the session ended as if the user had changed, but nobody else came')
+    } else if (reason === 'ended') {
+      if (refreshToken !== undefined) fail('the session ended with a refresh token left')
+      if (!refusedSilently) fail('the session ended, but no silent login was refused')
+      if (server.wouldTake(lastRefreshToken)) fail('the session ended with a good refresh token')
+    } else {
+      fail(`the session ended: ${reason}`)
+    }
+  }
+
+  const checkStart = ({ session, accessToken, subject }: ActiveRecord) => {
+    if (known.has(session)) fail('a session that had ended is back')
+    if (!signIns.has(accessToken ?? '')) fail('a session began without a sign-in')
+    known.set(session, { startedIn: scheduler.steps(), subject })
+  }
+
+  return {
+    record: () => record,
+    active,
+
+    /** The record has changed; gives what it was and is, where somebody was and is signed in. */
+    stored: (after: SessionRecord): { was?: ActiveRecord; is?: ActiveRecord } => {
+      const before = record
+      const was = active()
+      record = after
+      const is = active()
+      scheduler.note(`  record ${after.generation}: ${describe(after)}`)
+      if (after.generation !== (before?.generation ?? 0) + 1) {
+        fail(`generation ${after.generation} follows ${before?.generation}: a change was lost`)
+      }
+      if (was && was.subject !== is?.subject) endings++
+      if (is && was?.session === is.session) {
+        if (was.subject !== is.subject) fail('the subject of a session changed')
+        if (was.accessToken !== is.accessToken) known.get(is.session)!.refusedSilently = false
+      } else if (is) {
+        checkStart(is)
+      } else if (was && after.status === 'ended') {
+        checkEnd(was, after.reason)
+      }
+      const own = is && known.get(is.session)
+      if (own) own.lastRefreshToken = is.refreshToken ?? own.lastRefreshToken
+      return { was, is }
+    },
+
+    /** A worker gets the tokens of a sign-in. */
+    signedIn: (accessToken: string, subject: string | undefined) => {
+      signIns.add(accessToken)
+      if (subject !== undefined) seenSubjects.set(subject, scheduler.steps())
+    },
+
+    /** A worker gets the answer of a hidden frame that was opened to renew this session. */
+    frameAnswered: (session: string | undefined, error: string | null) => {
+      const own = session === undefined ? undefined : known.get(session)
+      if (own && error !== null && refusals.includes(error)) own.refusedSilently = true
+    },
+
+    /** Pages are told. */
+    told: (event: WireEvent) => {
+      if (event.type === 'signed-out' && ++toldEndings > endings) {
+        fail('pages were told of a sign-out more than once')
+      }
+      if (event.type === 'login-required' && active()?.loginRequired) {
+        fail('pages were asked to sign in more than once')
+      }
+    },
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * The service workers of the origin: started for events, stopped by the browser, killed by chance.
+ */
+import type { WireEvent } from '../../src/shared/protocol.js'
+import type { Config } from '../../sw/options.js'
+import type { Platform } from '../../sw/platform.js'
+import { createStore } from '../../sw/store.js'
+import { assemble } from '../../sw/token-worker.js'
+import type { Mutation } from './mutations.js'
+import type { Owner } from './scheduler.js'
+import type { OpenPage } from './tab.js'
+import type { World } from './world.js'
+
+/** A worker from one start by the browser to the next stop, with memory of its own. */
+export interface Incarnation {
+  owner: Owner
+  parts: ReturnType<typeof assemble>
+  /** Events that are open, and what their senders meet if the worker is killed. */
+  events: Set<{ onKilled?: () => void }>
+  keepAlive(work: Promise<unknown>): void
+}
+
+const createPlatform = (world: World, owner: Owner): Platform => {
+  const { scheduler } = world
+  /** An answer of the browser: it comes later, and only to the living. */
+  const later = <T>(label: string, value: () => T): Promise<T> =>
+    new Promise((resolve) => {
+      scheduler.add(label, () => resolve(value()), { owner })
+    })
+  return {
+    scope: () => world.scope,
+    fetch: world.network.fetchFor(owner),
+    now: world.now,
+    wait: (ms, signal) =>
+      new Promise((resolve, reject) => {
+        signal?.throwIfAborted()
+        const onAbort = () => {
+          cancel()
+          reject(signal?.reason)
+        }
+        const fire = () => {
+          signal?.removeEventListener('abort', onAbort)
+          resolve()
+        }
+        const cancel = scheduler.add(`timer of ${ms} ms`, fire, { in: Math.max(ms, 0), owner })
+        signal?.addEventListener('abort', onAbort)
+      }),
+    random: world.jitter.next,
+    lock: (_name, signal, work) => world.locks.request(owner, signal, work),
+    channel: (_name, onMessage) => world.channel.join(owner, onMessage),
+    online: () => world.isOnline,
+    pages: {
+      list: () => later('list of pages', () => world.pages()),
+      exists: (id) => later('page exists?', () => world.pages().some((page) => page.id === id)),
+      claim: async () => {},
+    },
+  }
+}
+
+/** What page-bridge.ts does, without Comlink, which is tested in Chromium. */
+const createBridge = (world: World, owner: Owner): Parameters<typeof assemble>[2] => {
+  const { scheduler } = world
+  return {
+    call: (page, name, input, limit) =>
+      new Promise((resolve) => {
+        if (name === 'probe') world.invariants.silentLogin()
+        const cancel = scheduler.add(`limit of ${name}`, () => resolve(undefined), {
+          in: limit,
+          owner,
+        })
+        const answer = (value: unknown) => {
+          cancel()
+          resolve(value as never)
+        }
+        const reply = (value: unknown) =>
+          scheduler.add(`${name}: ${JSON.stringify(value)}`, () => answer(value), { owner })
+        ;(page as OpenPage).ask(name, input, reply)
+      }),
+    tellAll: async (event: WireEvent) => {
+      scheduler.note(`  pages are told: ${event.type}`)
+      world.invariants.told(event)
+    },
+  }
+}
+
+/** One of the service workers of the origin, which share the disk, the lock and the channel. */
+export const createWorker = (world: World, name: string, config: Config, mutation?: Mutation) => {
+  const { scheduler, invariants } = world
+  let count = 0
+  let incarnation: Incarnation | undefined
+  /** Steps that the incarnation has left to live. */
+  let stepsLeft = Number.POSITIVE_INFINITY
+
+  const start = (): Incarnation => {
+    const owner: Owner = { name: `${name}.${++count}` }
+    const platform = createPlatform(world, owner)
+    const mutated = mutation?.platform?.(platform) ?? platform
+    const store = createStore(config, mutated)
+    const parts = assemble(
+      config,
+      mutated,
+      createBridge(world, owner),
+      mutation?.store?.(store) ?? store,
+    )
+    const events: Incarnation['events'] = new Set()
+    return {
+      ...{ owner, parts, events },
+      keepAlive: (work) => {
+        const event = {}
+        events.add(event)
+        work.catch(() => {}).finally(() => events.delete(event))
+      },
+    }
+  }
+
+  const stop = (how: string) => {
+    if (!incarnation) return
+    const { owner, events } = incarnation
+    scheduler.note(`${how} ${owner.name}`)
+    incarnation = undefined
+    stepsLeft = Number.POSITIVE_INFINITY
+    owner.dead = true
+    invariants.kill(owner)
+    world.database.kill(owner)
+    world.network.kill(owner)
+    world.locks.kill(owner)
+    world.channel.leave(owner)
+    for (const { onKilled } of events) onKilled?.()
+  }
+
+  return {
+    isTurnOf: (owner: Owner | undefined) => owner !== undefined && incarnation?.owner === owner,
+    isAlive: () => incarnation !== undefined,
+    isIdle: () => incarnation?.events.size === 0,
+
+    /**
+     * An event for the worker, which is started if it is not running. `onKilled` is called if it
+     * is killed before `handle` has ended; what `handle` gives reaches `onDone` in the worker's
+     * turn.
+     */
+    dispatch: <T>(
+      label: string,
+      handle: (incarnation: Incarnation) => Promise<T>,
+      onDone: (result: { value: T } | { error: unknown }) => void,
+      onKilled?: () => void,
+    ) => {
+      scheduler.add(`${name} gets ${label}`, () => {
+        incarnation ??= start()
+        const { owner, events } = incarnation
+        scheduler.turnTo(owner)
+        const event = { onKilled }
+        events.add(event)
+        const done = (result: { value: T } | { error: unknown }) => {
+          events.delete(event)
+          onDone(result)
+        }
+        handle(incarnation).then(
+          (value) => done({ value }),
+          (error: unknown) => done({ error }),
+        )
+      })
+    },
+
+    /** Kills the worker when it has had this many more steps. */
+    killAfter: (steps: number) => {
+      stepsLeft = steps
+    },
+    /** Counts a step; true when it was the last one. */
+    countStep: (): boolean => --stepsLeft <= 0,
+    /** It is not killed after all. */
+    spare: () => {
+      stepsLeft = Number.POSITIVE_INFINITY
+    },
+    stop,
+  }
+}
+
+export type Worker = ReturnType<typeof createWorker>

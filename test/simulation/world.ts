@@ -1,0 +1,182 @@
+/**
+ * Puts together one browser profile with three workers and its tabs, and the servers.
+ */
+import { parseOptions } from '../../sw/options.js'
+import type { Page } from '../../sw/platform.js'
+import { type Chance, createChance } from './chance.js'
+import { type Channel, createChannel } from './channel.js'
+import { pairOf, type State, stateOf } from './coverage.js'
+import { createDatabase, type Database } from './database.js'
+import { createFaults, type Fault, type Faults } from './faults.js'
+import { enter } from './globals.js'
+import { createInvariants, type Invariants } from './invariants.js'
+import { createLocks, type Locks } from './locks.js'
+import { createModelServer, issuer, type ModelServer } from './model-server.js'
+import type { Mutation } from './mutations.js'
+import { apiOrigin, createNetwork, type Network } from './network.js'
+import type { Scenario } from './scenario.js'
+import { createScheduler, type Owner, type Scheduler } from './scheduler.js'
+import { createTab, type Tab } from './tab.js'
+import { createWorker, type Worker } from './worker.js'
+
+const scope = 'https://app.example/'
+const clientId = 'simulated-app'
+/** When a run begins, ms since 1970. */
+const beginning = Date.UTC(2030, 0, 1)
+
+/** ms that a worker may need on a slow disk to read who is signed in */
+const slowReadingTime = 15_000
+/** ms after which no decision is under way that was made before it */
+const aWhile = 30_000
+/** ms for one of the steps that a transaction takes on a slow disk */
+const slowTask = [0, 5, 25, 50, 400] as const
+
+/** One browser profile with its workers and tabs, and the servers. */
+export interface World {
+  scope: string
+  scheduler: Scheduler
+  chance: Chance
+  jitter: Chance
+  server: ModelServer
+  network: Network
+  faults: Faults
+  database: Database
+  locks: Locks
+  channel: Channel
+  invariants: Invariants
+  workers: Worker[]
+  tabs: Tab[]
+  /** Hidden frames under way. */
+  frames: Set<Owner>
+  /** Sign-ins in tabs under way. */
+  signIns: Set<Owner>
+  readonly isOnline: boolean
+  /** Infinity while it is offline. */
+  onlineSince: number
+  isDiskFull: boolean
+  isDiskSlow: boolean
+  diskSlowUntil: number
+  /** ms by which the device's clock is wrong. */
+  clockError: number
+  /** The device's clock. */
+  now(): number
+  pages(): Page[]
+  newRequestId(): string
+  openTab(): Tab
+  /** Pairs of a state and a fault that came upon it. */
+  reached: Map<string, number>
+  meet(fault: Fault): void
+  state(): State
+  /** What waits for a state to come. */
+  ambushes: { state: State; strike: () => void }[]
+}
+
+export const createWorld = (
+  seed: number,
+  scenario: Scenario,
+  options: { mutation?: Mutation; keepSchedule?: boolean } = {},
+): World => {
+  const chance = createChance(seed, 'world')
+  const scheduler = createScheduler(createChance(seed, 'schedule'), options.keepSchedule ?? false)
+  const trueTime = () => beginning + scheduler.time()
+  const server = createModelServer(scenario.server, trueTime, createChance(seed, 'server'))
+  const faults = createFaults(createChance(seed, 'faults'))
+  const frames = new Set<Owner>()
+  const signIns = new Set<Owner>()
+  const reached = new Map<string, number>()
+  const tabs: Tab[] = []
+  let requests = 0
+
+  const isLongSince = (time: number) => scheduler.time() - time > aWhile
+  const couldSignInSilently = () =>
+    isLongSince(world.onlineSince) &&
+    tabs.some((tab) => tab.isHere() && !tab.isFrozen && isLongSince(tab.hereSince()))
+  // What has piled up on a slow disk takes a while.
+  const readingTime = () =>
+    world.isDiskSlow || !isLongSince(world.diskSlowUntil) ? slowReadingTime : 0
+  const rotationGrace = (scenario.options.rotationGrace ?? 0) * 1000
+  const invariants = createInvariants(
+    scheduler,
+    server,
+    { now: () => world.now(), couldSignInSilently, rotationGrace },
+    readingTime,
+    () => meet('another user'),
+  )
+
+  const state = (isUserChange = false) =>
+    stateOf(invariants.record(), world.now(), {
+      // Where one brings another user, it is the others that this comes upon.
+      signIn: signIns.size > (isUserChange ? 1 : 0),
+      frame: frames.size > 0,
+      refresh: invariants.refreshUnderWay(),
+    })
+
+  const meet = (fault: Fault) => {
+    const now = state(fault === 'another user')
+    const pair = pairOf(now, fault)
+    reached.set(pair, (reached.get(pair) ?? 0) + 1)
+    scheduler.note(`  -- ${fault}, while: ${now}`)
+  }
+
+  const network = createNetwork(
+    scheduler,
+    createChance(seed, 'network'),
+    server,
+    faults,
+    () => world.isOnline,
+    { sent: invariants.sent, ended: invariants.ended, seen: invariants.requests.seen, met: meet },
+  )
+  const config = parseOptions(
+    {
+      issuer,
+      clientId,
+      apis: [`${apiOrigin}/`],
+      scope: 'openid offline_access',
+      ...scenario.options,
+    },
+    scope,
+  )
+  const database = createDatabase(createChance(seed, 'disk'), {
+    scheduler,
+    isFull: () => world.isDiskFull,
+    onCommit: invariants.committed,
+  })
+
+  const world: World = {
+    ...{ scope, scheduler, chance, server, network, faults, database, invariants },
+    ...{ frames, signIns, tabs, reached, state, meet },
+    jitter: createChance(seed, 'jitter'),
+    locks: createLocks(scheduler),
+    channel: createChannel(scheduler),
+    workers: [],
+    ambushes: [],
+    get isOnline() {
+      return world.onlineSince < Number.POSITIVE_INFINITY
+    },
+    onlineSince: 0,
+    isDiskFull: false,
+    isDiskSlow: false,
+    diskSlowUntil: Number.NEGATIVE_INFINITY,
+    clockError: 0,
+    now: () => trueTime() + world.clockError,
+    pages: () => tabs.map((tab) => tab.page()).filter((page) => page !== undefined),
+    newRequestId: () => String(++requests),
+    openTab: () => {
+      const tab = createTab(world, `tab-${tabs.length + 1}`, chance.pick(world.workers))
+      tabs.push(tab)
+      tab.open()
+      return tab
+    },
+  }
+  world.workers = ['a', 'b', 'c'].map((name) =>
+    createWorker(world, `worker-${name}`, config, options.mutation),
+  )
+  const disk = createChance(seed, 'slow disk')
+  enter({
+    scheduler,
+    secrets: createChance(seed, 'secrets'),
+    now: world.now,
+    diskTakes: () => (world.isDiskSlow ? disk.pick(slowTask) : 0),
+  })
+  return world
+}
