@@ -850,33 +850,7 @@ describe('a refresh token of unknown fate', () => {
   })
 })
 
-describe('a clock that jumps', () => {
-  test.each([
-    ['an hour ahead', hour],
-    ['an hour back', -hour],
-    ['a day back', -24 * hour],
-    ['a year ahead', 365 * 24 * hour],
-  ])('%s costs a refresh at most, and no session (RF-13, B73)', async (_title, by) => {
-    const { browser, server, get, stored, before } = await createWorld()
-    await get()
-    browser.setClock(by)
-    for (let index = 0; index < 5; index++) {
-      expect((await get()).kind).toBe('token')
-      await browser.pass(6_000)
-    }
-    expect(server.tokenRequests()).toHaveLength(1)
-    expect(await stored()).toMatchObject({ status: 'active', session: before.session })
-  })
-
-  test('back by minutes ends a pause that was for seconds', async () => {
-    const { browser, server, get } = await createWorld()
-    browser.setClock(hour + 600_000)
-    server.answers.push(down)
-    expect((await get()).kind).toBe('unavailable')
-    browser.setClock(-300_000)
-    expect((await get()).kind).toBe('token')
-  })
-
+describe('a pause and a clock that jumps', () => {
   test.each([
     ['ahead', hour],
     ['back', -hour],

@@ -353,6 +353,7 @@ describe('signing in', () => {
     [3600, 3600],
     ['3600', 3600],
     [3599.5, 3599.5],
+    [5_184_000, 5_184_000],
     [1, 1],
     [undefined, undefined],
     [null, undefined],
