@@ -34,7 +34,8 @@ export default defineConfig({
           ...common,
           name: 'browser',
           include: ['test/browser/*.test.ts'],
-          fileParallelism: false,
+          // Each file has servers and a browser of its own, and waits for them half of the time.
+          maxWorkers: 2,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
