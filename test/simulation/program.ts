@@ -102,6 +102,8 @@ const troubles = {
     world.meet('offline')
     world.onlineSince = Number.POSITIVE_INFINITY
     const back = () => {
+      // At the end everything is healed, and then there is nothing to come back from.
+      if (world.isOnline) return
       world.onlineSince = scheduler.time()
       for (const tab of tabsHere(world)) if (chance.is(0.7)) tab.ask('online')
     }
