@@ -49,7 +49,8 @@ export const watchRefreshTokens = (
     }
     const lostAt = unknown.get(token)
     if (lostAt === undefined || silentLoginAt >= lostAt) return
-    const isInGrace = now() - record.refreshSentAt < rotationGrace
+    // It was decided some steps of a slow disk ago.
+    const isInGrace = now() - record.refreshSentAt < rotationGrace + 5_000
     const couldAsk = record.silentLoginWorks && couldSignInSilently() && !isResting(record)
     if (couldAsk && !isInGrace) {
       fail(`${token}, of unknown outcome, was sent again although a silent login could come first`)
