@@ -34,7 +34,7 @@ export default defineConfig({
           ...common,
           name: 'browser',
           include: ['test/browser/*.test.ts'],
-          // Each file has servers and a browser of its own, and waits for them half of the time.
+          // Each file has servers and a browser of its own, so two can run side by side.
           maxWorkers: 2,
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -188,10 +188,9 @@ export const createSilentLogin = (
   }
 
   const isResting = ({ silentLoginFailed: failed }: ActiveRecord): boolean => {
-    const age = failed ? now() - failed.at : 0
-    return (
-      failed !== undefined && failed.times >= mostFailures && age >= 0 && age < restAfterFailures
-    )
+    if (!failed || failed.times < mostFailures) return false
+    const age = now() - failed.at
+    return age >= 0 && age < restAfterFailures
   }
 
   /** Counts a frame that brought nothing; the next sign-in of any kind starts anew. */
@@ -218,9 +217,7 @@ export const createSilentLogin = (
     if ('error' in outcome) {
       const { code } = outcome.error
       note?.('silent-login-failed', { code })
-      if (renewed && code !== 'offline' && code !== 'no_page') {
-        await count(renewed)
-      }
+      if (renewed && code !== 'offline' && code !== 'no_page') await count(renewed)
     } else note?.('silent-login-done')
     return outcome
   }

@@ -156,22 +156,6 @@ export const findBrowser = async ({ install = false } = {}) => {
   throw new Error(HOW_TO_INSTALL)
 }
 
-// The parts of the browser's own window that are web pages. Each profile has a window, so that
-// without them the tests take a sixth less time.
-const windowPages = [
-  ...['InitialWebUI', 'PreloadTopChromeWebUI', 'WebUIBackForwardButton', 'WebUIHomeButton'],
-  ...['WebUILocationBar', 'WebUIReloadButton', 'WebUISplitTabsButton', 'WebUIToolbar'],
-]
-
-// A second --disable-features takes the place of Playwright's own, so it has those too.
-const disabledByPlaywright = [
-  ...['AimEnabled', 'AutoDeElevate', 'AvoidCorsURLLoaderRestartOnRedirect'],
-  ...['AvoidUnnecessaryBeforeUnloadCheckSync', 'BlockOriginHeaderModificationOnRedirect'],
-  ...['DestroyProfileOnBrowserClose', 'DialMediaRouteProvider', 'GlobalMediaControls'],
-  ...['HttpsUpgrades', 'LensOverlay', 'MediaRouter', 'NetworkTimeServiceQuerying'],
-  ...['OptimizationHints', 'PaintHolding', 'ThirdPartyStoragePartitioning', 'Translate'],
-]
-
 /**
  * What `chromium.launch` and `launchPersistentContext` of playwright-core get. `HEADED=1` shows
  * the browser.
@@ -191,7 +175,6 @@ export const launchOptions = async () => {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
-      `--disable-features=${[...disabledByPlaywright, ...windowPages].join()}`,
     ],
   }
 }
