@@ -12,35 +12,30 @@ import {
   refreshesAt,
   requestsTo,
   shiftClock,
-  startWorld,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
+const world = useWorld({
+  beforeWorker: movableClock,
+  // A listener after ours hears of the requests that ours has left alone.
+  afterWorker: `
+    const leftAlone = []
+    addEventListener('fetch', ({ request }) => leftAlone.push(request.url))
+    addEventListener('message', ({ data, ports }) => {
+      if (data === 'leftAlone') ports[0].postMessage(leftAlone)
+    })`,
+})
 /** An API that the worker knows nothing of. */
 let stranger: Awaited<ReturnType<typeof startApi>>
 
 beforeAll(async () => {
-  world = await startWorld({
-    beforeWorker: movableClock,
-    // A listener after ours hears of the requests that ours has left alone.
-    afterWorker: `
-      const leftAlone = []
-      addEventListener('fetch', ({ request }) => leftAlone.push(request.url))
-      addEventListener('message', ({ data, ports }) => {
-        if (data === 'leftAlone') ports[0].postMessage(leftAlone)
-      })`,
-  })
   stranger = await startApi({
     origins: [world.site.origin],
     verify: world.as.verifyAccessToken,
   })
 })
-afterEach(async () => {
-  stranger.clearRequests()
-  await world.reset()
-})
-afterAll(() => Promise.all([stranger.close(), world.close()]))
+afterEach(() => stranger.clearRequests())
+afterAll(() => stranger.close())
 
 /** The URLs that the token worker has declined. */
 const leftAlone = (page: Page): Promise<string[]> =>

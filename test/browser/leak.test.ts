@@ -1,5 +1,5 @@
 import type { BrowserContext, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { startRecorder } from '../support/recorder.js'
 import {
   eventsIn,
@@ -9,16 +9,10 @@ import {
   sessionIn,
   signIn,
   startLogin,
-  startWorld,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({ workerOptions: 'trace: (step) => console.debug(step),' })
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld({ workerOptions: 'trace: (step) => console.debug(step),' })
 
 /** Parameters and members of the protocol that only the worker and the server may know. */
 const secretNames = [

@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   authorizationsAt,
   eventsIn,
@@ -16,6 +16,7 @@ import {
   shiftClock,
   signIn,
   startWorld,
+  useWorld,
   type World,
 } from '../support/world.js'
 
@@ -31,21 +32,9 @@ const countFetches = `
 const beforeWorker = movableClock + countFetches
 
 /** Consent outlives a grant here, as it does at most servers. */
-let world: World
+const world = useWorld({ beforeWorker, server: { consentRemembered: true } })
 /** Here it is gone with the grant: oidc-provider as it comes. */
-let strict: World
-beforeAll(async () => {
-  world = await startWorld({ beforeWorker, server: { consentRemembered: true } })
-  strict = await startWorld({ beforeWorker })
-})
-afterEach(async () => {
-  await world.reset()
-  await strict.reset()
-})
-afterAll(async () => {
-  await world.close()
-  await strict.close()
-})
+const strict = useWorld({ beforeWorker })
 
 const asAlice = { status: 200, body: { sub: 'alice' } }
 const me = (page: Page, { api }: World = world) => fetchIn(page, `${api.url}/me`)

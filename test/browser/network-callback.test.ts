@@ -4,18 +4,13 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Page } from 'playwright-core'
 import { build, createServer, preview } from 'vite'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { openApp, openSignedIn, signIn, startWorld, type World } from '../support/world.js'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { openApp, openSignedIn, signIn, useWorld } from '../support/world.js'
 
 const publicPages = fileURLToPath(new URL('../../public/tokenward', import.meta.url))
 const answerOfServer = '/tokenward/callback.html?code=SECRET&state=x'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld()
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld()
 
 /** Opens a URL and gives everything that could have run or told somebody else the URL. */
 const visit = async (page: Page, url: string) => {

@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   authorizationsAt,
   eventsIn,
@@ -12,17 +12,11 @@ import {
   refreshesAt,
   requestsTo,
   sessionIn,
-  startWorld,
   stopWorkers,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld()
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld()
 
 const asAlice = { status: 200, body: { sub: 'alice' } }
 const me = (page: Page) => fetchIn(page, `${world.api.url}/me`)

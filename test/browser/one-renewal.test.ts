@@ -1,5 +1,5 @@
 import type { BrowserContext, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   authorizationsAt,
   eventsIn,
@@ -10,21 +10,15 @@ import {
   refreshesAt,
   sessionIn,
   signIn,
-  startWorld,
   stopWorkers,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({
-    base: '/a/',
-    otherBase: '/b/',
-    server: { consentRemembered: true },
-  })
+const world = useWorld({
+  base: '/a/',
+  otherBase: '/b/',
+  server: { consentRemembered: true },
 })
-afterEach(() => world.reset())
-afterAll(() => world.close())
 
 const asAlice = { status: 200, body: { sub: 'alice' } }
 const me = (page: Page) => fetchIn(page, `${world.api.url}/me`)

@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   authorizationsAt,
   eventsOf,
@@ -13,15 +13,10 @@ import {
   signIn,
   startWorld,
   stopWorkers,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({ beforeWorker: movableClock })
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld({ beforeWorker: movableClock })
 
 const hour = 3600
 

@@ -1,25 +1,11 @@
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import {
-  eventsIn,
-  fetchIn,
-  heard,
-  openApp,
-  sessionIn,
-  signIn,
-  startWorld,
-  type World,
-} from '../support/world.js'
+import { describe, expect, test } from 'vitest'
+import { eventsIn, fetchIn, heard, openApp, sessionIn, signIn, useWorld } from '../support/world.js'
 
 // `app.test` leads to this machine, but the browser does not know it as a loopback host.
 const HOST = 'app.test'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({ browserArgs: [`--host-resolver-rules=MAP ${HOST} localhost`] })
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld({ browserArgs: [`--host-resolver-rules=MAP ${HOST} localhost`] })
 
 /** How `ready` ends: with nothing, or with the error's name, code and message. */
 const readyOf = (page: Page): Promise<{ name?: string; code?: string; message?: string }> =>
@@ -385,12 +371,7 @@ describe('two managers in one page', () => {
 const eventTypes = () => window.events.map(({ type }) => type)
 
 describe('an app under a sub-path', () => {
-  let app: World
-  beforeAll(async () => {
-    app = await startWorld({ base: '/app/' })
-  })
-  afterEach(() => app.reset())
-  afterAll(() => app.close())
+  const app = useWorld({ base: '/app/' })
 
   test('signs in with all auth paths below its scope, and leaves the rest alone', async () => {
     const page = await openApp(await app.newProfile(), app.url)

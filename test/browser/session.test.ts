@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   arriveAt,
   eventsIn,
@@ -10,16 +10,10 @@ import {
   openSignedIn,
   sessionIn,
   signIn,
-  startWorld,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({ bfcache: true, server: { consentRemembered: true } })
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld({ bfcache: true, server: { consentRemembered: true } })
 
 /** Two tabs of one browser, of which the second was open before the first one signed in. */
 const openTwoTabs = async (): Promise<[first: Page, second: Page]> => {
@@ -272,12 +266,7 @@ describe('logout()', () => {
 })
 
 describe('logout() at a server with neither revocation nor logout', () => {
-  let poor: World
-  beforeAll(async () => {
-    poor = await startWorld({ server: { revocation: false, endSession: false } })
-  })
-  afterEach(() => poor.reset())
-  afterAll(() => poor.close())
+  const poor = useWorld({ server: { revocation: false, endSession: false } })
 
   test('forgets the session here, and goes to the return URL (SE-04)', async () => {
     const page = await openSignedIn(poor)

@@ -1,5 +1,5 @@
 import type { BrowserContext, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   arriveAt,
   eventsIn,
@@ -11,16 +11,10 @@ import {
   sessionIn,
   signIn,
   startLogin,
-  startWorld,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({ bfcache: true })
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld({ bfcache: true })
 
 const open = async (path = ''): Promise<Page> => openApp(await world.newProfile(), world.url + path)
 

@@ -1,6 +1,6 @@
 import { createServer } from 'node:http'
 import type { BrowserContext, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { close, listen, originOf } from '../../demo/site.mjs'
 import {
   authorizationsAt,
@@ -15,15 +15,10 @@ import {
   signIn,
   startWorld,
   stopWorkers,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({ beforeWorker: movableClock })
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+const world = useWorld({ beforeWorker: movableClock })
 
 const hour = 3600
 const me = (page: Page) => fetchIn(page, `${world.api.url}/me`)

@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   authorizationsAt,
   eventsIn,
@@ -11,17 +11,11 @@ import {
   recordIn,
   sessionIn,
   startLogin,
-  startWorld,
-  type World,
+  useWorld,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  // Its pages are real ones here, so that one of them would be seen.
-  world = await startWorld({ autoSignIn: false, server: { consentRemembered: true } })
-})
-afterEach(() => world.reset())
-afterAll(() => world.close())
+// Its pages are real ones here, so that one of them would be seen.
+const world = useWorld({ autoSignIn: false, server: { consentRemembered: true } })
 
 const asAlice = { status: 200, body: { sub: 'alice' } }
 const me = (page: Page) => fetchIn(page, `${world.api.url}/me`)

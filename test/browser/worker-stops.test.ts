@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   authorizationsAt,
   eventsIn,
@@ -13,20 +13,16 @@ import {
   signIn,
   startWorld,
   stopWorkers,
+  useWorld,
   type World,
   type WorldOptions,
   workerStopper,
 } from '../support/world.js'
 
-let world: World
-beforeAll(async () => {
-  world = await startWorld({
-    server: { consentRemembered: true, issueRefreshTokenAlways: true },
-    workerOptions: 'silentLoginTimeout: 2,',
-  })
+const world = useWorld({
+  server: { consentRemembered: true, issueRefreshTokenAlways: true },
+  workerOptions: 'silentLoginTimeout: 2,',
 })
-afterEach(() => world.reset())
-afterAll(() => world.close())
 
 const asAlice = { status: 200, body: { sub: 'alice' } }
 const me = ({ api }: World, page: Page) => fetchIn(page, `${api.url}/me`)

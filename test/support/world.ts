@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll } from 'vitest'
 import { createApiHandler, startApi } from '../../demo/api.mjs'
 import { startAuthorizationServer } from '../../demo/authorization-server.mjs'
 import { startSite } from '../../demo/site.mjs'
@@ -209,6 +210,17 @@ export const startWorld = async (options: WorldOptions = {}) => {
 }
 
 export type World = Awaited<ReturnType<typeof startWorld>>
+
+/** A world for the tests of a file or a `describe`: started before them, reset after each. */
+export const useWorld = (options?: WorldOptions): World => {
+  const world = {} as World
+  beforeAll(async () => {
+    Object.assign(world, await startWorld(options))
+  })
+  afterEach(() => world.reset())
+  afterAll(() => world.close())
+  return world
+}
 
 /** Opens the app and waits until the worker controls the page. */
 export const openApp = async (context: BrowserContext, url: string): Promise<Page> => {
