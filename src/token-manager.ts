@@ -1,7 +1,7 @@
 import { whenShown } from './prerendering.js'
 import { findRegistration, type RegisterOptions, whenActive, whenControlled } from './register.js'
 import { fromErrorData, isTokenError, TokenError } from './shared/errors.js'
-import { PROTOCOL, type Session, type SignedOutReason, type WireEvent } from './shared/protocol.js'
+import type { Session, SignedOutReason, WireEvent } from './shared/protocol.js'
 import { createWorkerBridge } from './worker-bridge.js'
 
 /** What listeners of {@link TokenManager.onChange} get. */
@@ -151,6 +151,8 @@ export const createTokenManager = (
   }
 
   const onEvent = (wire: WireEvent) => {
+    // Until it is known which worker is ours, any of this origin may say it; `catchUp` comes later.
+    if (!registration && wire.type !== 'problem') return
     const event = toSessionEvent(wire)
     if (event.type === 'problem' && event.error.code === 'invalid_configuration') {
       configurationError = event.error
@@ -221,6 +223,16 @@ export const createTokenManager = (
   let isClosed = false
   // Also on leaving: a message would make the browser drop the page from its back/forward cache.
   const stopHearing = () => announcements?.close()
+  let hints = 0
+  /** One question at a time and one more after it, however many hints there are. */
+  const onHint = async () => {
+    if (hints++) return
+    while (hints) {
+      hints = 1
+      await catchUp().catch(() => {})
+      hints--
+    }
+  }
   /** Workers with other scopes share the session, but tell only their own pages what happens. */
   const hearOthers = () => {
     stopHearing()
@@ -228,7 +240,7 @@ export const createTokenManager = (
     announcements = new BroadcastChannel(channel)
     // A hint only, since any script could send it: the worker says what is true.
     announcements.onmessage = ({ data }) => {
-      if (data?.scope !== registration?.scope) catchUp().catch(() => {})
+      if (data?.scope !== registration?.scope) onHint()
     }
   }
   const onShow = ({ persisted }: PageTransitionEvent) => {
@@ -258,7 +270,7 @@ export const createTokenManager = (
     addEventListener('online', onOnline)
     const found = await registering
     await whenActive(found)
-    const hello = await bridge.ask('hello', { protocol: PROTOCOL }).catch((error: TokenError) => {
+    const hello = await bridge.ask('hello').catch((error: TokenError) => {
       if (error.code !== 'worker_timeout') throw error
       throw new TokenError(
         'no_token_worker',
@@ -266,12 +278,6 @@ export const createTokenManager = (
           'version without it is still active: close all tabs of the app, or reload.',
       )
     })
-    if (hello.protocol !== PROTOCOL) {
-      throw new TokenError(
-        'bridge_version',
-        'Page and service worker use different versions of tokenward. Reload the page.',
-      )
-    }
     channel = hello.channel
     hearOthers()
     if (hello.landing) {

@@ -1,5 +1,5 @@
 import { isTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
-import { PROTOCOL, type SessionReport, type WorkerCalls } from '../src/shared/protocol.js'
+import type { SessionReport, WorkerCalls } from '../src/shared/protocol.js'
 import { createAccessToken } from './access-token.js'
 import { createApiRequest, type RequestContext } from './api-request.js'
 import { emptyPage, probeAnswer, redirectBack, refusal } from './auth-response.js'
@@ -106,7 +106,7 @@ export const assemble = (
   const callsFor = (pageId: string, keepAlive: (work: Promise<unknown>) => void): WorkerCalls => ({
     hello: async () => {
       const landing = await transactions.takeForPage(pageId).catch(() => undefined)
-      return { protocol: PROTOCOL, probeUrl: authUrls.done, channel: store.name, landing }
+      return { probeUrl: authUrls.done, channel: store.name, landing }
     },
     claim: () => platform.pages.claim(),
     session: async () => session.report(await session.readAgain()),

@@ -88,7 +88,6 @@ describe('a call of a page', () => {
 
   test.each(names)('of %s is one of the calls that exist', async (name) => {
     const inputs = {
-      hello: { protocol: 1 },
       login: { returnTo: '/' },
       logoutOutcome: { url: '/' },
     }
@@ -167,7 +166,11 @@ describe('a call of a page', () => {
 })
 
 describe('the guard drops (M14, BR-01)', () => {
-  const hello = [raw({ protocol: 1 })]
+  const hello = [raw({})]
+  const outcome = (value: unknown, ...more: unknown[]) =>
+    frame({ path: ['logoutOutcome'], argumentList: [raw(value), ...more] })
+  const cyclic: { self?: unknown } = {}
+  cyclic.self = cyclic
   // What Comlink by itself would do with each of these is code execution, or near it.
   test.each<[string, unknown]>([
     ['GET', frame({ type: 'GET' })],
@@ -208,14 +211,28 @@ describe('the guard drops (M14, BR-01)', () => {
     ['an empty name', frame({ path: [''] })],
     ['no argument list', frame({ path: ['hello'], argumentList: undefined })],
     ['an argument list like a list', frame({ path: ['hello'], argumentList: { 0: hello[0] } })],
-    ['no argument', frame({ path: ['hello'] })],
+    ['no argument where one is needed', frame({ path: ['logoutOutcome'] })],
     ['an argument that is null', frame({ path: ['hello'], argumentList: [null] })],
+    ['an argument that is no wire value', frame({ path: ['hello'], argumentList: ['x'] })],
     ['an argument in second place', frame({ path: ['hello'], argumentList: [raw({}), ...hello] })],
+    ['two arguments', outcome({ url: '/' }, raw({ url: '/' }))],
+    ['a thousand arguments', outcome({ url: '/' }, ...Array(1000).fill(raw({})))],
     ['an argument of another type', frame({ path: ['hello'], argumentList: [raw('1')] })],
-    [
-      'a member of another type',
-      frame({ path: ['hello'], argumentList: [raw({ protocol: '1' })] }),
-    ],
+    ['an argument that is a list', frame({ path: ['hello'], argumentList: [raw([])] })],
+    ['an argument that is a Map (BR-02)', frame({ argumentList: [raw(new Map())] })],
+    ['an argument that is a Set (BR-02)', frame({ argumentList: [raw(new Set())] })],
+    ['an argument of bytes (BR-02)', frame({ argumentList: [raw(new Uint8Array(20_000_000))] })],
+    ['an argument that is a buffer (BR-02)', frame({ argumentList: [raw(new ArrayBuffer(8))] })],
+    ['an argument that is a Date', frame({ argumentList: [raw(new Date(0))] })],
+    ['an argument that is an error', frame({ argumentList: [raw(new Error('x'))] })],
+    ['a member of another type', outcome({ url: 1 })],
+    ['a member that is a number JSON lacks', outcome({ url: 1n })],
+    ['a member that is a String object', outcome({ url: Object('/') })],
+    ['a member that goes in circles', outcome({ url: cyclic })],
+    ['an id that is a number', frame({ id: 1 })],
+    ['an id that turns into no string', frame({ id: { toString: 1, valueOf: 1 } })],
+    ['an id of more than 16 KiB (BR-02)', frame({ id: 'x'.repeat(16_384) })],
+    ['no id', frame({ id: undefined })],
     ['no returnTo', frame({ path: ['login'], argumentList: [raw({})] })],
     [
       'a returnTo that is a list',
@@ -224,6 +241,13 @@ describe('the guard drops (M14, BR-01)', () => {
     [
       'params that are no strings',
       frame({ path: ['login'], argumentList: [raw({ returnTo: '/', params: { max_age: 5 } })] }),
+    ],
+    [
+      'params that are bytes',
+      frame({
+        path: ['login'],
+        argumentList: [raw({ returnTo: '/', params: new Uint8Array(20_000_000) })],
+      }),
     ],
     [
       'params that are null',
@@ -241,18 +265,27 @@ describe('the guard drops (M14, BR-01)', () => {
       'a returnTo that is null',
       frame({ path: ['logout'], argumentList: [raw({ returnTo: null })] }),
     ],
-    ['a number that JSON lacks', frame({ argumentList: [raw({ a: 1n })] })],
     [
       'more than 16 KiB (BR-02)',
       frame({ path: ['login'], argumentList: [raw({ returnTo: `/${'x'.repeat(16_384)}` })] }),
     ],
     [
-      'more than 16 KiB that no method asks for (BR-02)',
-      frame({ argumentList: [raw({ more: 'x'.repeat(16_384) })] }),
+      'more than 16 KiB of params (BR-02)',
+      frame({
+        path: ['login'],
+        argumentList: [
+          raw({
+            returnTo: '/',
+            params: Object.fromEntries(Array.from({ length: 4_000 }, (_, key) => [key, ''])),
+          }),
+        ],
+      }),
     ],
     ['a string', 'session'],
     ['null', null],
     ['a list', [frame()]],
+    ['a Map', new Map(Object.entries(frame()))],
+    ['a frame that is an error', Object.assign(new Error('x'), frame())],
     ['nothing', undefined],
   ])('%s', async (_title, message) => {
     const { send } = createBridge()
@@ -306,22 +339,29 @@ describe('the guard drops (M14, BR-01)', () => {
     )
   })
 
-  test('what is hidden in an argument, and lets only plain data through (BR-02)', async () => {
+  test('what no method asks for in an argument, and lets the rest through (BR-02)', async () => {
     const { send } = createBridge()
-    const value = { list: new Map([[1, 2]]), when: new Date(0), bytes: new Uint8Array(2) }
-    const { ran } = await send(frame({ argumentList: [raw(value)] }))
-    expect(ran).toEqual([
-      ['session', { list: {}, when: '1970-01-01T00:00:00.000Z', bytes: { 0: 0, 1: 0 } }],
+    const more = { list: new Map([[1, 2]]), big: 1n, cyclic, bytes: new Uint8Array(20_000) }
+    const { ran } = await send(frame({ argumentList: [raw(more)] }), outcome({ url: '/' }))
+    expect(ran).toEqual([['session', {}]])
+    expect((await send(outcome({ ...more, url: '/' }))).ran).toEqual([
+      ['logoutOutcome', { url: '/' }],
     ])
   })
 
-  test('a prototype that is hidden in an argument', async () => {
+  test('a prototype that is hidden in an argument (BR-01)', async () => {
     const { send } = createBridge()
-    const value = JSON.parse('{"__proto__":{"polluted":true},"constructor":{"prototype":{"p":1}}}')
-    const { ran } = await send(frame({ argumentList: [raw(value)] }))
-    const [[, input] = []] = ran
+    const hidden = '"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":1}}'
+    const value = JSON.parse(`{"returnTo":"/",${hidden},"params":{"__proto__":"x","toString":"y"}}`)
+    const { ran } = await send(frame({ path: ['login'], argumentList: [raw(value)] }))
+    const [[, input] = []] = ran as [string, { params: object }][]
+    expect(Object.keys(input!)).toEqual(['returnTo', 'params'])
     expect(Object.getPrototypeOf(input)).toBe(Object.prototype)
-    expect(input).not.toHaveProperty('polluted')
+    expect(Object.entries(input!.params)).toEqual([
+      ['__proto__', 'x'],
+      ['toString', 'y'],
+    ])
+    expect(Object.getPrototypeOf(input!.params)).toBe(Object.prototype)
     expect({}).not.toHaveProperty('polluted')
   })
 
@@ -332,7 +372,7 @@ describe('the guard drops (M14, BR-01)', () => {
     const used = vi.fn()
     port1.onmessage = used
     const wire = { type: 'HANDLER', name, value: port2 }
-    port.postMessage(frame({ path: ['login'], argumentList: [wire] }), [port2])
+    port.postMessage(frame({ argumentList: [wire] }), [port2])
     await settle()
     expect({ ran, answers }).toEqual({ ran: [], answers: [] })
     expect(used).not.toHaveBeenCalled()
@@ -355,6 +395,76 @@ describe('the guard drops (M14, BR-01)', () => {
     const { send } = createBridge()
     const { ran } = await send('x', frame({ type: 'GET' }), frame({ path: ['renew'] }))
     expect(ran).toEqual([['renew', {}]])
+  })
+})
+
+describe('a page of another version', () => {
+  test.each([2, 0, '1', null, {}])(
+    '%j is told so, whatever it calls (BR-09)',
+    async (tokenward) => {
+      const { open, ran } = createBridge()
+      for (const path of [['hello'], ['session'], ['renew']]) {
+        const { port, answers } = open({ data: { tokenward } })
+        port.postMessage(frame({ path }))
+        await settle()
+        expect(answers).toMatchObject([{ value: { ok: false, error: { code: 'bridge_version' } } }])
+        port.close()
+      }
+      expect(ran).toEqual([])
+    },
+  )
+})
+
+describe('a flood', () => {
+  const other = { source: { id: 'page-2', type: 'window' } }
+
+  test('of ports from one page leaves at most 256 open, and the others their answers (BR-05)', async () => {
+    const { browser, open } = createBridge()
+    const all = Array.from({ length: 5_000 }, () => open())
+    expect(all.every(({ taken }) => taken)).toBe(true)
+    expect(all.filter(({ waiting }) => waiting.length > 0)).toHaveLength(256)
+    expect(browser.timers()).toBe(256)
+    const calling = open(other)
+    calling.port.postMessage(frame())
+    await settle()
+    expect(calling.answers).toHaveLength(1)
+    expect(browser.timers()).toBe(256)
+    // After a minute, or once it has its answers, the page may go on.
+    await browser.pass(60_000)
+    expect(browser.timers()).toBe(0)
+    const later = open()
+    later.port.postMessage(frame())
+    await settle()
+    expect(later.answers).toHaveLength(1)
+    for (const { port } of [...all, calling, later]) port.close()
+  })
+
+  test('of calls that are answered has no limit (BR-05)', async () => {
+    const { browser, open } = createBridge()
+    for (let round = 0; round < 4; round++) {
+      const all = Array.from({ length: 250 }, () => open())
+      for (const { port } of all) port.postMessage(frame())
+      await settle()
+      expect(all.every(({ answers }) => answers.length === 1)).toBe(true)
+      expect(browser.timers()).toBe(0)
+      for (const { port } of all) port.close()
+    }
+  })
+
+  test('of bad messages on one port runs nothing, and the port still works (BR-01)', async () => {
+    const { send } = createBridge()
+    const bad = Array.from({ length: 5_000 }, () => frame({ type: 'CONSTRUCT', path: [] }))
+    expect(await send(...bad, frame())).toMatchObject({ ran: [['session', {}]] })
+  })
+
+  test('of calls after its time has passed runs nothing (BR-05)', async () => {
+    const { browser, open, ran } = createBridge()
+    const { port } = open()
+    await browser.pass(60_000)
+    port.postMessage(frame())
+    await settle()
+    expect(ran).toEqual([])
+    port.close()
   })
 })
 

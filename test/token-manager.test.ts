@@ -29,6 +29,8 @@ interface BrowserOptions {
   probe?: () => Response
   /** An old worker that knows nothing of us. */
   foreign?: boolean
+  /** Version of the protocol that pages speak. */
+  protocol?: number
   register?: () => Promise<unknown>
 }
 
@@ -39,6 +41,7 @@ const installServiceWorker = ({
   registration: kind = 'active',
   probe = () => new Response(null, { status: 204, headers: { 'x-tokenward': '1' } }),
   foreign = false,
+  protocol = PROTOCOL,
   ...more
 }: BrowserOptions = {}) => {
   const asked: [string, unknown][] = []
@@ -47,7 +50,6 @@ const installServiceWorker = ({
   const methods = (pageId: string): WorkerCalls => {
     const all: WorkerCalls = {
       hello: async () => ({
-        protocol: PROTOCOL,
         probeUrl: `${scope}tokenward/done.html`,
         channel: 'changes',
       }),
@@ -79,8 +81,9 @@ const installServiceWorker = ({
   const worker = Object.assign(new EventTarget(), {
     state: 'activated',
     scriptURL: `${scope}sw.js`,
-    postMessage: (data: unknown, ports: MessagePort[]) => {
+    postMessage: (_envelope: unknown, ports: MessagePort[]) => {
       if (foreign) return
+      const data = { tokenward: protocol }
       const source = { id: 'page-1', type: 'window' }
       const origin = new URL(scope).origin
       bridge.answer({ data, ports, origin, source, waitUntil: () => {} } as never, methods)
@@ -160,7 +163,7 @@ describe('ready', () => {
     const { asked } = installServiceWorker()
     await expect(create('/sw.js').ready).resolves.toBeUndefined()
     expect(asked).toEqual([
-      ['hello', { protocol: PROTOCOL }],
+      ['hello', {}],
       ['session', {}],
     ])
     expect(fetch).toHaveBeenCalledWith(`${scope}tokenward/done.html`, { cache: 'no-store' })
@@ -209,9 +212,13 @@ describe('ready', () => {
   })
 
   test('rejects where worker and page are of different versions (BR-09)', async () => {
-    const hello = async () => ({ protocol: PROTOCOL + 1, probeUrl: '', channel: '' })
-    installServiceWorker({ calls: { hello } })
-    await expect(create('/sw.js').ready).rejects.toMatchObject({ code: 'bridge_version' })
+    const { asked } = installServiceWorker({ protocol: PROTOCOL + 1 })
+    const auth = create('/sw.js')
+    await expect(auth.ready).rejects.toMatchObject({ code: 'bridge_version' })
+    for (const call of [auth.session, auth.login, auth.checkSession, auth.renew, auth.logout]) {
+      await expect(call()).rejects.toMatchObject({ code: 'bridge_version' })
+    }
+    expect(asked).toEqual([])
   })
 
   test('rejects with the error of a worker whose options are wrong (D1)', async () => {
@@ -268,7 +275,7 @@ describe('a page that a sign-in has landed on', () => {
 
   test('tells the first listener why it failed, and only that one', async () => {
     const landing = { code: 'access_denied', message: 'No.' } as const
-    const hello = async () => ({ protocol: PROTOCOL, probeUrl: scope, channel: 'changes', landing })
+    const hello = async () => ({ probeUrl: scope, channel: 'changes', landing })
     installServiceWorker({ calls: { hello } })
     const auth = create('/sw.js')
     await auth.ready
@@ -310,6 +317,21 @@ describe('events', () => {
       tell({ type: 'signed-out', reason: 'logout' }, source)
     }
     expect(events).toEqual([])
+  })
+
+  test('of any worker but problems do not, until it is known which one is ours (BR-03)', async () => {
+    let register = (_found: unknown) => {}
+    const registered = new Promise((resolve) => (register = resolve))
+    const { tell, registration } = installServiceWorker({ register: () => registered })
+    const auth = create('/sw.js')
+    const events: SessionEvent[] = []
+    auth.onChange((event) => void events.push(event))
+    tell({ type: 'signed-in', session: session() }, new EventTarget())
+    tell({ type: 'signed-out', reason: 'logout' }, new EventTarget())
+    tell({ type: 'problem', error: { code: 'clock', message: '' } }, new EventTarget())
+    register(registration)
+    await auth.ready
+    expect(events.map(({ type }) => type)).toEqual(['problem'])
   })
 
   test('of other kinds do not', async () => {
@@ -680,6 +702,32 @@ describe('what happens outside of this page', () => {
       await announce(data)
     }
     expect(events).toEqual([])
+  })
+
+  test('a flood of such messages is no flood of questions (BR-07)', async () => {
+    const { asked, events } = await started()
+    const channel = new BroadcastChannel('changes')
+    for (let count = 0; count < 2_000; count++) channel.postMessage({ scope: `forged ${count}` })
+    // Heard in order, so by then the others have been.
+    const last = new Promise((resolve) => {
+      const listener = new BroadcastChannel('changes')
+      listener.onmessage = ({ data }) => {
+        if (data !== 'last') return
+        listener.close()
+        resolve(data)
+      }
+    })
+    channel.postMessage('last')
+    await last
+    await vi.waitFor(() => expect(asked).not.toEqual([]))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    channel.close()
+    expect(asked.length).toBeLessThan(200)
+    expect(events).toEqual([])
+    // The page still hears what is said to it later.
+    asked.length = 0
+    await announce({ scope: 'elsewhere' })
+    await vi.waitFor(() => expect(asked).toEqual([['session', {}]]))
   })
 
   test.each(['pagehide', 'close'])('is not heard after %s', async (how) => {

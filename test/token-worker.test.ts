@@ -203,7 +203,7 @@ describe('a token worker', () => {
     await call('checkSession')
     const told = JSON.stringify([
       ...[page.events, trace, browser.announcements, browser.locks, await call('session')],
-      await call('hello', { protocol: PROTOCOL }),
+      await call('hello'),
       await call('logout', {}),
     ])
     expect(server.secrets.filter(Boolean).length).toBeGreaterThan(8)
@@ -287,20 +287,19 @@ describe('a token worker', () => {
 })
 
 describe('the calls of a page', () => {
-  test('hello names the protocol, the probe, and how this page was landed on, once (BR-03)', async () => {
+  test('hello names the probe, and how this page was landed on, once (BR-03)', async () => {
     const { call, navigate } = createWorld().start()
     const hello = {
-      protocol: PROTOCOL,
       probeUrl: `${app}tokenward/done.html`,
       channel: expect.stringMatching(/^tokenward https:\/\/login\.example client-\d+$/),
       landing: undefined,
     }
-    expect(await call('hello', { protocol: PROTOCOL })).toEqual(hello)
+    expect(await call('hello')).toEqual(hello)
     await navigate(`${app}tokenward/callback.html?code=x&state=y`, {}, 'page-2')
-    expect(await call('hello', { protocol: PROTOCOL })).toEqual(hello)
-    const landed = await call('hello', { protocol: PROTOCOL }, 'page-2')
+    expect(await call('hello')).toEqual(hello)
+    const landed = await call('hello', undefined, 'page-2')
     expect(landed.landing).toMatchObject({ code: 'unsolicited_callback' })
-    expect(await call('hello', { protocol: PROTOCOL }, 'page-2')).toEqual(hello)
+    expect(await call('hello', undefined, 'page-2')).toEqual(hello)
   })
 
   test('claim takes control of the pages (BR-10)', async () => {
@@ -513,7 +512,7 @@ describe('a token worker with wrong options', () => {
     errors.mockImplementation(() => {})
     const { call } = createWorld({ leeway: -1 }).start()
     const calls = [
-      call('hello', { protocol: PROTOCOL }),
+      call('hello'),
       call('session'),
       call('login', { returnTo: app }),
       call('renew'),

@@ -1,6 +1,9 @@
 import type { TokenErrorData } from './errors.js'
 
-/** Version of everything in this file. A page and a worker that differ say `bridge_version`. */
+/**
+ * Version of everything in this file. A worker answers every call of a page that has another one
+ * with `bridge_version`, in all versions of this library.
+ */
 export const PROTOCOL = 1
 
 /** The marker and version on every message between page and worker. */
@@ -43,7 +46,6 @@ export type WireEvent =
 
 /** What the worker tells a page about itself and about how the page came here. */
 export interface Hello {
-  protocol: number
   /** Absolute URL of `done.html`, which the worker answers also to a plain fetch. */
   probeUrl: string
   /** Name of the channel on which workers announce changes of the session, with their scope. */
@@ -68,7 +70,7 @@ export interface LogoutStart {
 
 /** What a page may ask of the worker. Each call has one plain argument and its own port. */
 export interface WorkerCalls {
-  hello(input: { protocol: number }): Promise<Hello>
+  hello(): Promise<Hello>
   /** Take control of this page (and of every other one in scope). */
   claim(): Promise<void>
   session(): Promise<SessionReport>

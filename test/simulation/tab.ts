@@ -94,7 +94,7 @@ export const createTab = (world: World, name: string, worker: Worker) => {
       post: () => {},
       ask,
     }
-    call('hello', ({ hello }) => hello({ protocol: 1 }))
+    call('hello', ({ hello }) => hello())
     call('session', ({ session }) => session())
   }
 
