@@ -9,6 +9,20 @@ export interface RegisterOptions {
   type?: 'classic' | 'module'
 }
 
+/** URL of the worker script: a string, a `URL`, or the app's own `TrustedScriptURL`. */
+export type ScriptUrl = string | { toJSON(): string }
+
+/** What TypeScript's DOM does not know yet. @see https://www.w3.org/TR/trusted-types/ */
+interface TrustedTypes {
+  createPolicy(
+    name: string,
+    rules: { createScriptURL(input: string): string },
+  ): { createScriptURL(input: string): ScriptUrl }
+}
+
+/** Where a page keeps the URL that was trusted in it, whichever copy of tokenward asked. */
+const trustedUrl: unique symbol = Symbol.for('tokenward')
+
 /** ms to wait for somebody else to register a worker. */
 const adoptLimit = 10_000
 /** There is no event for a new registration. ms */
@@ -31,21 +45,43 @@ const checkSupport = (): void => {
   )
 }
 
-const scriptFailed = (url: string | URL, cause: unknown): TokenError =>
+const scriptFailed = (url: ScriptUrl, cause: unknown): TokenError =>
   new TokenError(
     'worker_script_failed',
     `The browser did not accept the worker script ${url}: ` +
       `${cause instanceof Error ? cause.message : 'unknown reason'} Check that this URL gives ` +
-      'JavaScript (not the app shell), that its scope lies at or below its folder, and that ' +
-      'worker-src of the Content-Security-Policy allows it.',
+      'JavaScript (not the app shell), that its scope lies at or below its folder, and that the ' +
+      'Content-Security-Policy allows it: in worker-src and, with Trusted Types, by the policy ' +
+      'name tokenward in trusted-types.',
     cause,
   )
 
-/** Registers the worker script, or resolves with the registration that is there already. */
-const register = async (url: string | URL, options: RegisterOptions) => {
-  // never from the HTTP cache: a security fix must reach users at once
-  const workbox = new Workbox(String(url), { ...options, updateViaCache: 'none' })
+/**
+ * The URL as `register()` takes it under Trusted Types. The policy answers with this one URL
+ * whatever it is asked, and nobody else ever holds it. A page may make it only once, so what came
+ * out of it is kept for the next manager and the next copy of the library.
+ */
+const trust = (url: ScriptUrl): ScriptUrl => {
+  if (typeof url === 'object' && !(url instanceof URL)) return url
+  const { href, origin } = new URL(url, document.baseURI)
+  const page = globalThis as unknown as { trustedTypes: TrustedTypes; [trustedUrl]?: ScriptUrl }
+  const isTrusted = () => String(page[trustedUrl]) === href
   try {
+    if (origin === location.origin && !isTrusted()) {
+      const policy = page.trustedTypes.createPolicy('tokenward', { createScriptURL: () => href })
+      page[trustedUrl] = policy.createScriptURL('')
+    }
+  } catch {
+    // No Trusted Types here; or they forbid the policy, and the browser may ask for none.
+  }
+  return (isTrusted() && page[trustedUrl]) || url
+}
+
+/** Registers the worker script, or resolves with the registration that is there already. */
+const register = async (url: ScriptUrl, options: RegisterOptions) => {
+  try {
+    // never from the HTTP cache: a security fix must reach users at once
+    const workbox = new Workbox(trust(url) as string, { ...options, updateViaCache: 'none' })
     const registration = await workbox.register({ immediate: true })
     if (registration) return registration
   } catch (cause) {
@@ -76,7 +112,7 @@ const adopt = async (scope: string | undefined): Promise<ServiceWorkerRegistrati
 
 /** The registration with the token worker: registered here, or adopted. */
 export const findRegistration = async (
-  url: string | URL | undefined,
+  url: ScriptUrl | undefined,
   options: RegisterOptions,
 ): Promise<ServiceWorkerRegistration> => {
   checkSupport()

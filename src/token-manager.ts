@@ -1,5 +1,11 @@
 import { whenShown } from './prerendering.js'
-import { findRegistration, type RegisterOptions, whenActive, whenControlled } from './register.js'
+import {
+  findRegistration,
+  type RegisterOptions,
+  type ScriptUrl,
+  whenActive,
+  whenControlled,
+} from './register.js'
 import { fromErrorData, isTokenError, TokenError } from './shared/errors.js'
 import type { Session, SignedOutReason, WireEvent } from './shared/protocol.js'
 import { createWorkerBridge } from './worker-bridge.js'
@@ -111,8 +117,8 @@ const leaveFor = (url: string): Promise<void> =>
 /**
  * Creates the token manager of this page.
  *
- * @param scriptUrl The worker script to register; leave it out to adopt the worker that the
- *   app's own tooling registers
+ * @param scriptUrl The worker script to register: a string, a `URL` or a `TrustedScriptURL`; leave
+ *   it out to adopt the worker that the app's own tooling registers
  * @param options `scope` and `type` as in `navigator.serviceWorker.register`
  *
  * @example
@@ -121,7 +127,7 @@ const leaveFor = (url: string): Promise<void> =>
  * const session = await auth.session()
  */
 export const createTokenManager = (
-  scriptUrl?: string | URL,
+  scriptUrl?: ScriptUrl,
   options: RegisterOptions = {},
 ): TokenManager => {
   const isBrowser = typeof document !== 'undefined'
