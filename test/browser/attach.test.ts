@@ -4,6 +4,7 @@ import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { startApi } from '../../demo/api.mjs'
 import { close, listen, originOf } from '../../demo/site.mjs'
+import { anyServer } from '../support/strict-policy.js'
 import {
   fetchIn,
   movableClock,
@@ -107,6 +108,9 @@ describe('every way to call an API carries a token', () => {
   })
 
   test('a dedicated worker, from a file and from a blob (IN-23)', async () => {
+    world.usePolicy({
+      page: { 'worker-src': "'self' blob:", 'require-trusted-types-for': undefined },
+    })
     world.site.addFile('/calls.js', { body: workerScript })
     const page = await openSignedIn(world)
     const statuses = await page.evaluate(
@@ -129,6 +133,7 @@ describe('every way to call an API carries a token', () => {
   })
 
   test('an iframe of the same origin (IN-23)', async () => {
+    world.usePolicy({ page: { 'require-trusted-types-for': undefined } })
     const page = await openSignedIn(world)
     const status = await page.evaluate(async (url) => {
       const frame = document.createElement('iframe')
@@ -246,9 +251,7 @@ describe('the request arrives as the page made it', () => {
   })
 
   test("the document's own referrer policy is kept (IN-08)", async () => {
-    world.site.setHeaders((path) =>
-      path === '/' ? { 'referrer-policy': 'no-referrer' } : undefined,
-    )
+    world.usePolicy({ more: { 'referrer-policy': 'no-referrer' } })
     const page = await openSignedIn(world)
     await fetchIn(page, `${world.api.url}/echo`)
     expect(requestsTo(world.api, '/echo')).toMatchObject([
@@ -362,6 +365,7 @@ describe('the answer arrives as the API gave it', () => {
   })
 
   test('500, and a connection that is cut, without a second try (ER-04)', async () => {
+    world.usePolicy(anyServer)
     const seen: string[] = []
     const server = createServer((request, response) => {
       response.setHeader('access-control-allow-origin', world.site.origin)
@@ -423,6 +427,7 @@ describe('only the listed APIs get a token', () => {
   })
 
   test('no look-alike origin does (IN-01)', async () => {
+    world.usePolicy(anyServer)
     const page = await openSignedIn(world)
     const { port } = new URL(world.api.url)
     const alike = [
@@ -456,6 +461,7 @@ describe('only the listed APIs get a token', () => {
   })
 
   test('endpoints of the authorization server never do, even under a rule (IN-05)', async () => {
+    world.usePolicy(anyServer)
     world.useWorker(`apis: ['${world.as.issuer}']`)
     const page = await openSignedIn(world)
     const sent: { url: string; authorization: string | undefined }[] = []
@@ -501,6 +507,7 @@ describe('what cannot or must not carry a token goes out without', () => {
   }
 
   test('a navigation to an API, top-level and in a frame (IN-03)', async () => {
+    world.usePolicy(anyServer)
     const page = await openSignedIn(world)
     await page.evaluate((url) => {
       const frame = document.createElement('iframe')
@@ -531,6 +538,8 @@ describe('what cannot or must not carry a token goes out without', () => {
   })
 
   test('images, scripts, styles and media (IN-03)', async () => {
+    // Such elements, and strings for them, are what the recommended policy is against.
+    world.site.setHeaders()
     const page = await openSignedIn(world)
     const elements = [
       '<img src="URL">',
@@ -583,6 +592,7 @@ describe('what cannot or must not carry a token goes out without', () => {
   })
 
   test('a sandboxed iframe, which is another origin (IN-23)', async () => {
+    world.site.setHeaders()
     const page = await openSignedIn(world)
     await page.evaluate((url) => {
       const frame = document.createElement('iframe')
@@ -594,6 +604,7 @@ describe('what cannot or must not carry a token goes out without', () => {
   })
 
   test('requests that are not ours are not answered by the worker (IN-05)', async () => {
+    world.usePolicy(anyServer)
     const page = await openSignedIn(world)
     world.site.addFile('/data.json', { body: '{}' })
     const others = [`${world.site.origin}/data.json`, `${stranger.url}/open`]

@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import { describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { eventsIn, fetchIn, heard, openApp, sessionIn, signIn, useWorld } from '../support/world.js'
 
 // `app.test` leads to this machine, but the browser does not know it as a loopback host.
@@ -140,6 +140,11 @@ describe('ready', () => {
 })
 
 describe('a worker that other code registers', () => {
+  // That code has no policy for Trusted Types here; what tokenward does with them: csp.test.ts.
+  beforeEach(() =>
+    world.usePolicy({ page: { 'worker-src': "'self'", 'require-trusted-types-for': undefined } }),
+  )
+
   test('is adopted', async () => {
     const page = await openCase('tokenward.createTokenManager()', (page) =>
       page.addInitScript(() => navigator.serviceWorker.register('/sw.js')),
@@ -226,10 +231,7 @@ describe('ready says why not', () => {
     [
       'is forbidden by worker-src',
       /Content Security Policy/,
-      () =>
-        world.site.setHeaders((path) =>
-          path === '/case' ? { 'content-security-policy': "worker-src 'none'" } : undefined,
-        ),
+      () => world.usePolicy({ page: { 'worker-src': "'none'" } }),
     ],
   ]
   for (const [name, expected, serve] of badScripts) {
@@ -292,6 +294,7 @@ describe('ready says why not', () => {
   })
 
   test('worker_script_failed: the scope lies above the folder of the script', async () => {
+    world.usePolicy({ page: { 'worker-src': "'self'" } })
     world.site.addFile('/deep/sw.js', { body: world.workerSource() })
     const page = await openCase("tokenward.createTokenManager('/deep/sw.js', { scope: '/' })")
     const { code, message } = await readyOf(page)

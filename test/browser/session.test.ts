@@ -356,9 +356,7 @@ describe('checkSession()', () => {
   })
 
   test('says what a Content-Security-Policy has to allow (SI-04)', async () => {
-    world.site.setHeaders((path) =>
-      path === '/' ? { 'content-security-policy': "frame-src 'none'" } : undefined,
-    )
+    world.usePolicy({ page: { 'frame-src': "'none'" } })
     const page = await openApp(await world.newProfile(), world.url)
     expect(await checkSession(page)).toMatchObject({ code: 'silent_login_blocked' })
     expect(await frameCount(page)).toBe(0)

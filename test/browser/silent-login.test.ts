@@ -2,6 +2,7 @@ import { createServer } from 'node:http'
 import type { BrowserContext, Page } from 'playwright-core'
 import { afterEach, describe, expect, test } from 'vitest'
 import { close, listen, originOf } from '../../demo/site.mjs'
+import { anyServer } from '../support/strict-policy.js'
 import {
   authorizationsAt,
   eventsOf,
@@ -286,6 +287,7 @@ describe('with an authorization endpoint that can be told what to answer', () =>
       response.writeHead(303, { location }).end()
     })
     await listen(server, 0, 'localhost')
+    world.usePolicy(anyServer)
     const endpoint = `${originOf(server, 'localhost')}/auth`
     world.useWorker(`issuer: ${JSON.stringify({ ...metadata, authorization_endpoint: endpoint })}`)
     return {
@@ -421,9 +423,7 @@ describe('when there is no answer', () => {
   })
 
   test('a page whose policy forbids the frame: silent_login_blocked (SI-01)', async () => {
-    world.site.setHeaders((path) =>
-      path === '/' ? { 'content-security-policy': "frame-src 'self'" } : undefined,
-    )
+    world.usePolicy({ page: { 'frame-src': "'self'" } })
     const page = await openSpent()
     expect(await me(page)).toEqual({ error: 'TypeError' })
     expect(await eventsOf(page, 'login-required')).toMatchObject([
@@ -479,7 +479,7 @@ describe('what a timeout says (SI-04)', () => {
   })
 
   test('the page is cross-origin isolated, and the server not made for that (M40)', async () => {
-    world.site.setHeaders((path) => (path === '/' ? isolation : undefined))
+    world.usePolicy({ more: isolation })
     const page = await open()
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(true)
     expect(await whyNot(page)).toMatch(/^timeout: .*Cross-Origin-Resource-Policy/)

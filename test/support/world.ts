@@ -10,6 +10,7 @@ import { startAuthorizationServer } from '../../demo/authorization-server.mjs'
 import { startSite } from '../../demo/site.mjs'
 import type { Session, SessionEvent, TokenManager } from '../../src/index.js'
 import { launchOptions } from './browser.mjs'
+import { NONCE, strictHeaders } from './strict-policy.js'
 
 const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 
@@ -83,6 +84,16 @@ export const startServers = async (options: WorldOptions = {}) => {
   world = { as }
   const api = await startApi({ origins: [site.origin], verify: as.verifyAccessToken })
 
+  const origins = {
+    workers: scopes.map((scope) => `${scope}sw.js`),
+    api: api.url,
+    server: new URL(as.issuer).origin,
+  }
+  /** Pages and workers are served with the headers that the docs recommend, but for these. */
+  const usePolicy = (changes?: Parameters<typeof strictHeaders>[1]) =>
+    site.setHeaders(strictHeaders(origins, changes))
+  usePolicy()
+
   const workerSource = (workerOptions = '', beforeWorker = '') => `
     for (const type of ['error', 'unhandledrejection']) {
       self.addEventListener(type, ({ message, reason }) => {
@@ -109,7 +120,7 @@ export const startServers = async (options: WorldOptions = {}) => {
   const pageFor = (call: string) => `<!doctype html><meta charset="utf-8"><title>test app</title>
     <link rel="icon" href="data:,">
     <h1>test app</h1>
-    <script type="module">
+    <script type="module" nonce="${NONCE}">
       import * as tokenward from '/tokenward.js'
       window.tokenward = tokenward
       window.events = []
@@ -143,6 +154,7 @@ export const startServers = async (options: WorldOptions = {}) => {
     pageFor,
     pageSource,
     unhandled,
+    usePolicy,
 
     /** Profiles opened from now on, in this test, get a worker with these options too. */
     useWorker: (workerOptions: string, beforeWorker = '') =>
@@ -157,7 +169,7 @@ export const startServers = async (options: WorldOptions = {}) => {
       api.clearRequests()
       site.clearRequests()
       sameOriginApi.clearRequests()
-      site.setHeaders(() => undefined)
+      usePolicy()
       site.addFile(`${base}sw.js`, { body: workerSource() })
       const errors = unhandled.splice(0)
       if (errors.length > 0) throw new Error(`Not handled: ${errors.join('\n')}`)
