@@ -1,3 +1,4 @@
+import { countRound, isLoop } from './login-loop.js'
 import { whenShown } from './prerendering.js'
 import {
   findRegistration,
@@ -38,7 +39,7 @@ export interface TokenManager {
    * @param options.returnTo URL on this origin to come back to; default: this page, hash included
    * @param options.params More parameters for the authorization request (`prompt`, `login_hint`,
    *   `acr_values`, …)
-   * @throws TokenError `cancelled` if the user comes Back, `invalid_input`
+   * @throws TokenError `cancelled` if the user comes Back, `invalid_input`, `login_loop`
    */
   login(options?: { returnTo?: string; params?: Record<string, string> }): Promise<never>
   /**
@@ -144,6 +145,11 @@ export const createTokenManager = (
     tellReason = resolve
   })
   let leaving: Promise<never> | undefined
+  let greeted = () => {}
+  /** From then on it is known how this page was landed on, and whether somebody is signed in. */
+  const whenGreeted = new Promise<void>((resolve) => {
+    greeted = resolve
+  })
 
   const emit = (event: SessionEvent) => {
     for (const listener of listeners) {
@@ -286,11 +292,13 @@ export const createTokenManager = (
     })
     channel = hello.channel
     hearOthers()
+    if (hello.landed) countRound()
     if (hello.landing) {
       untold.push({ type: 'problem', error: fromErrorData(hello.landing) })
       tellUntold()
     }
     await catchUp()
+    greeted()
     await whenControlled(found, () => bridge.ask('claim'))
     await probe(hello.probeUrl)
   }
@@ -310,6 +318,7 @@ export const createTokenManager = (
   }
 
   const ready = setUp().catch(async (cause) => {
+    greeted()
     const error = asTokenError(cause)
     // Before its installation fails, the worker says by name what is wrong with its options; but
     // nothing makes what it says arrive before the failure does.
@@ -329,6 +338,13 @@ export const createTokenManager = (
       if (leaving) return leaving
       const attempt = (async (): Promise<never> => {
         await inBrowser()
+        await whenGreeted
+        if (!last && isLoop()) {
+          throw new TokenError(
+            'login_loop',
+            'Sign-ins come back without success and begin again by themselves. Wait for a click.',
+          )
+        }
         const returnTo = absolute(input.returnTo ?? location.href)
         const { url } = await bridge.ask('login', {
           returnTo,

@@ -1,10 +1,11 @@
 import { TokenError, toErrorData } from '../src/shared/errors.js'
+import type { Hello } from '../src/shared/protocol.js'
 import { emptyPage, redirectBack, redirectTo } from './auth-response.js'
 import type { AuthorizationServer, SignIn } from './authorization-server.js'
 import { type Config, protocolParams } from './options.js'
 import type { Platform } from './platform.js'
 import { type WorkerSession, withTokens } from './session.js'
-import type { ActiveRecord, SessionRecord, Transaction } from './store.js'
+import type { ActiveRecord, Outcome, SessionRecord, Transaction } from './store.js'
 import type { Note } from './trace.js'
 import { safeReturnTo, type Transactions } from './transactions.js'
 
@@ -18,15 +19,20 @@ export interface Visit {
 
 const longestCode = 4096
 
-/** Parameters with which a page could widen what was configured. */
+/**
+ * Parameters with which a page could widen what was configured. `login_hint` is none of them: it
+ * is about one user, so a worker script cannot have it, and the server decides what it is worth.
+ */
 const notFromPages: ReadonlySet<string> = new Set([...protocolParams, 'audience'])
 
 const checkParams = (params: Record<string, string> = {}): Record<string, string> => {
-  const refused = Object.keys(params).find((name) => notFromPages.has(name))
+  // Some servers ignore case in names, others read `a.b` and `a[b` as `a_b`.
+  const isRefused = (name: string) => notFromPages.has(name.toLowerCase()) || !/^[\w-]+$/.test(name)
+  const refused = Object.keys(params).find(isRefused)
   if (refused === undefined) return params
   throw new TokenError(
     'invalid_input',
-    `login({ params }) must not contain ${refused}: it is set in the worker script.`,
+    `login({ params }) must not contain ${refused}: only the worker script sets it.`,
   )
 }
 
@@ -66,15 +72,16 @@ export const createLogin = (
     return hint ? { prompt: 'none', id_token_hint: hint } : { prompt: 'none' }
   }
 
+  const interrupted = (cause?: unknown): TokenError =>
+    new TokenError('login_interrupted', 'Signing in was cut off in the worker. Try again.', cause)
+
   const asTokenError = (cause: unknown): TokenError =>
-    cause instanceof TokenError
-      ? cause
-      : new TokenError('login_interrupted', 'Signing in failed in the worker. Try again.', cause)
+    cause instanceof TokenError ? cause : interrupted(cause)
 
   /** Ends a visit that failed: a hidden frame just ends, a tab lands in the app and is told. */
   const failVisit = async (visit: Visit, returnTo: string, error: TokenError, silent = false) => {
     if (silent || visit.request.destination === 'iframe') return redirectBack(authUrls.done)
-    await transactions.leaveForPage(visit.pageId, returnTo, toErrorData(error))
+    await transactions.leaveForPage(visit.pageId, returnTo, { error: toErrorData(error) })
     return redirectBack(returnTo)
   }
 
@@ -144,10 +151,13 @@ export const createLogin = (
   /** Somebody comes with an answer that was dealt with before: Back, reload, a second send. */
   const arriveAgain = async (
     visit: Visit,
-    { returnTo, result }: { returnTo: string; result: unknown },
+    { returnTo, result, createdAt }: Outcome,
   ): Promise<Response> => {
     const current = await session.read()
-    if (result === 'signed-in' && current?.status === 'active') return redirectBack(returnTo)
+    const isIn = current?.status === 'active'
+    // A worker that is stopped at the very end has signed in, and could not write that down here.
+    if (isIn && (result === 'signed-in' || current.since >= createdAt))
+      return redirectBack(returnTo)
     const error = new TokenError(
       'login_interrupted',
       'This answer of the authorization server has been used already. Sign in again.',
@@ -218,7 +228,24 @@ export const createLogin = (
         await transactions.finish(state, transaction, { error: toErrorData(error) })
         return await failVisit(visit, transaction.returnTo, error, silent)
       }
-      return redirectBack(silent ? authUrls.done : transaction.returnTo)
+      if (silent) return redirectBack(authUrls.done)
+      const { returnTo } = transaction
+      await transactions.leaveForPage(visit.pageId, returnTo, 'signed-in').catch(() => {})
+      return redirectBack(returnTo)
+    },
+
+    /** Has a sign-in landed at this page, and what is the page to be told of it? */
+    landing: async (pageId: string): Promise<Pick<Hello, 'landed' | 'landing'>> => {
+      const result = await transactions.takeForPage(pageId)
+      if (result) {
+        return { landed: true, landing: typeof result === 'object' ? result.error : undefined }
+      }
+      // Where the worker is stopped on the way, the browser lands at the network's callback page,
+      // and comes here by its link.
+      const record = await session.read()
+      const since = record?.status === 'active' ? record.since : 0
+      const error = toErrorData(interrupted())
+      return (await transactions.settleInterrupted(since, error)) ? { landing: error } : {}
     },
 
     /** `done.html`, where a hidden frame ends. */

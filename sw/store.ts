@@ -83,6 +83,8 @@ export interface Outcome {
   returnTo: string
   /** `exchanging` until the code has been redeemed: a stopped worker leaves it at that. */
   result: 'exchanging' | 'signed-in' | 'logged-out' | { error: TokenErrorData }
+  /** While `exchanging`: a page waits for it to land, not a hidden frame. */
+  login?: true
 }
 
 interface Schema extends DBSchema {
@@ -225,6 +227,14 @@ export const createStore = (
     },
 
     readTransaction: (key: string) => use((db) => db.get('transactions', key)),
+
+    /** All transactions and outcomes, by their keys. */
+    listTransactions: () =>
+      use(async (db) => {
+        const tx = db.transaction('transactions')
+        const [keys, values] = await Promise.all([tx.store.getAllKeys(), tx.store.getAll()])
+        return values.map((value, index) => [keys[index] as string, value] as const)
+      }),
 
     /** Puts an outcome, or removes it. */
     putOutcome: async (key: string, outcome: Outcome | null): Promise<void> => {

@@ -105,8 +105,8 @@ export const assemble = (
 
   const callsFor = (pageId: string, keepAlive: (work: Promise<unknown>) => void): WorkerCalls => ({
     hello: async () => {
-      const landing = await transactions.takeForPage(pageId).catch(() => undefined)
-      return { probeUrl: authUrls.done, channel: store.name, landing }
+      const landing = await login.landing(pageId).catch(() => undefined)
+      return { probeUrl: authUrls.done, channel: store.name, ...landing }
     },
     claim: () => platform.pages.claim(),
     session: async () => session.report(await session.readAgain()),

@@ -10,6 +10,13 @@ const keyOf = async (secret: string): Promise<string> => {
   return btoa(String.fromCharCode(...new Uint8Array(hash)))
 }
 
+/** A path as a lenient server reads it: decoded, without regard to case and spare slashes. */
+const lenient = (pathname: string): string =>
+  unescape(pathname)
+    .toLowerCase()
+    .replace(/[\\/]+/g, '/')
+    .replace(/\/$/, '')
+
 /**
  * The return URL of a page, made absolute: on this origin, and none of the auth pages.
  *
@@ -25,7 +32,9 @@ export const safeReturnTo = (
   const url = URL.canParse(value, base) ? new URL(value, base) : undefined
   const isOurs =
     url?.protocol === base.protocol && url.origin === base.origin && !url.username && !url.password
-  if (!url || !isOurs || authUrls.includes(url.origin + url.pathname)) {
+  const isAuthPage = (path: string) =>
+    authUrls.some((each) => lenient(new URL(each).pathname) === lenient(path))
+  if (!url || !isOurs || isAuthPage(url.pathname)) {
     throw new TokenError(
       'invalid_input',
       "returnTo must be a URL of this app's own origin, and none of the auth pages.",
@@ -40,9 +49,14 @@ export const safeReturnTo = (
  * transaction by that `state`, once, when it comes back.
  */
 export const createTransactions = (
-  store: Pick<Store, 'addTransaction' | 'takeTransaction' | 'readTransaction' | 'putOutcome'>,
+  store: Pick<
+    Store,
+    'addTransaction' | 'takeTransaction' | 'readTransaction' | 'listTransactions' | 'putOutcome'
+  >,
   now: () => number,
   randomValue: () => string,
+  /** Keys of what this worker is busy with, so that it knows what an earlier one left undone. */
+  busy = new Set<string>(),
 ) => ({
   /** Begins a transaction; the answer is its ticket. */
   begin: async (transaction: Omit<Transaction, 'createdAt'>): Promise<string> => {
@@ -76,15 +90,20 @@ export const createTransactions = (
    */
   arrive: async (state: string | undefined): Promise<Transaction | Outcome | undefined> => {
     if (!state) return
-    const exchanging = ({ returnTo }: Transaction): Outcome => ({
+    const exchanging = ({ kind, returnTo }: Transaction): Outcome => ({
       kind: 'outcome',
       createdAt: now(),
       returnTo,
       result: 'exchanging',
+      login: kind === 'login' || undefined,
     })
-    const taken = await store.takeTransaction(await keyOf(state), exchanging)
+    const key = await keyOf(state)
+    const taken = await store.takeTransaction(key, (transaction) => {
+      busy.add(key)
+      return exchanging(transaction)
+    })
     if (taken && taken.kind !== 'outcome' && taken.report) {
-      await store.putOutcome(taken.report, exchanging(taken))
+      await store.putOutcome(taken.report, { ...exchanging(taken), login: undefined })
     }
     return taken
   },
@@ -96,8 +115,26 @@ export const createTransactions = (
     result: Outcome['result'],
   ): Promise<void> => {
     const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result }
-    await store.putOutcome(await keyOf(state), outcome)
+    const key = await keyOf(state)
+    await store.putOutcome(key, outcome)
+    busy.delete(key)
     if (report) await store.putOutcome(report, outcome)
+  },
+
+  /**
+   * Settles the sign-ins whose worker was stopped while it exchanged their code: those from before
+   * `since` have led to the session that is there. Is there one that has not?
+   */
+  settleInterrupted: async (since: number, error: TokenErrorData): Promise<boolean> => {
+    const undone = (await store.listTransactions()).filter(
+      ([key, value]) =>
+        (value as Outcome)?.login && (value as Outcome).result === 'exchanging' && !busy.has(key),
+    ) as [string, Outcome][]
+    for (const [key, outcome] of undone) {
+      const result = outcome.createdAt > since ? { error } : 'signed-in'
+      await store.putOutcome(key, { ...outcome, result })
+    }
+    return undone.some(([, { createdAt }]) => createdAt > since)
   },
 
   /** How the transaction with this ticket ended, if it has. */
@@ -112,19 +149,23 @@ export const createTransactions = (
     return found !== undefined && found.kind !== 'outcome'
   },
 
-  /** Keeps a failure for the page that the browser is about to open. */
-  leaveForPage: async (pageId: string, returnTo: string, error: TokenErrorData): Promise<void> => {
-    const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result: { error } }
+  /** Keeps how it ended for the page that the browser is about to open. */
+  leaveForPage: async (
+    pageId: string,
+    returnTo: string,
+    result: Outcome['result'],
+  ): Promise<void> => {
+    const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result }
     await store.putOutcome(`page ${pageId}`, outcome)
   },
 
   /** What was left for this page; it is told once. */
-  takeForPage: async (pageId: string): Promise<TokenErrorData | undefined> => {
+  takeForPage: async (pageId: string): Promise<Outcome['result'] | undefined> => {
     const key = `page ${pageId}`
     const found = await store.readTransaction(key)
-    if (found?.kind !== 'outcome' || typeof found.result !== 'object') return
+    if (found?.kind !== 'outcome') return
     await store.putOutcome(key, null)
-    return found.result.error
+    return found.result
   },
 })
 

@@ -1,6 +1,8 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import type { TokenErrorData } from '../src/shared/errors.js'
 import { createLogin } from '../sw/login.js'
-import type { TokenWorkerOptions } from '../sw/options.js'
+import { protocolParams, type TokenWorkerOptions } from '../sw/options.js'
 import type { ActiveRecord, Transaction } from '../sw/store.js'
 import { json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'
@@ -86,6 +88,76 @@ describe('a sign-in', () => {
     })
   })
 
+  test.each([
+    ...['Redirect_URI', 'CLIENT_ID', 'redirect.uri', 'redirect uri', 'redirect[uri', 'state[]'],
+    ...[' state', 'state ', 'state\u0000', 'scope\n', 'nonce%00', 'nonce&state', 'scopé', ''],
+    ...['request\u200b', '_\u0000', 'id_token_hint\t', 'ID_TOKEN_HINT', 'audience ', 'a=b', 'a+b'],
+  ])('does not begin with %j either, which some server may take for one (AR-13)', async (name) => {
+    const begin = createWorld().login.begin({ returnTo: app, params: { [name]: 'x' } })
+    await expect(begin).rejects.toMatchObject({ code: 'invalid_input' })
+  })
+
+  test('sends what is its own once and unchanged, whatever a page adds (AR-13)', async () => {
+    const world = createWorld({
+      options: { scope: 'openid email', authorizationParams: { audience: 'a', prompt: 'login' } },
+    })
+    const { login, visit, locationOf, config, server } = world
+    const own = [...protocolParams, 'audience']
+    const odd = fc.constantFrom('', ' ', '.', '[', '[]', '\u0000', '\t', '%00', '&', '=', '_')
+    const name = fc.oneof(
+      fc.constantFrom(...own, 'login_hint', 'prompt', 'max_age', 'acr_values', 'ui_locales'),
+      fc
+        .tuple(odd, fc.constantFrom(...own), odd, fc.boolean())
+        .map(([before, own, after, up]) => before + (up ? own.toUpperCase() : own) + after),
+      fc.constantFrom(...own).map((own) => own.replaceAll('_', '.')),
+      fc.string({ maxLength: 12 }),
+    )
+    /** As the most forgiving server reads a name: no case, no brackets, `_` for what is odd. */
+    const asRead = (name: string) =>
+      name
+        .toLowerCase()
+        .replace(/\[.*|\0.*/s, '')
+        .trim()
+        .replace(/[ .]/g, '_')
+    let begun = 0
+    await fc.assert(
+      fc.asyncProperty(
+        fc.dictionary(name, fc.string({ maxLength: 12 }), { maxKeys: 4 }),
+        async (params) => {
+          // Of those under way, the oldest make room.
+          await world.browser.pass(1)
+          const begin = login.begin({ returnTo: app, params }).catch(({ code }) => code as string)
+          const answer = await begin
+          if (typeof answer === 'string') return void expect(answer).toBe('invalid_input')
+          begun++
+          const left = new URL(locationOf(await login.leave(visit(answer.url), 'login')))
+          expect(left.origin + left.pathname).toBe(`${server.issuer}/authorize`)
+          const sent = [...left.searchParams].map(([name, value]) => [asRead(name), value] as const)
+          const valuesOf = (name: string) =>
+            sent.filter(([each]) => each === name).map(([, value]) => value)
+          const fixed = {
+            response_type: 'code',
+            client_id: config.clientId,
+            redirect_uri: `${app}tokenward/callback.html`,
+            scope: 'openid email',
+            code_challenge_method: 'S256',
+            audience: 'a',
+          }
+          for (const name of own) {
+            if (name in fixed) expect(valuesOf(name)).toEqual([fixed[name as 'scope']])
+            else if (['state', 'nonce', 'code_challenge'].includes(name)) {
+              expect(valuesOf(name)).toEqual([expect.stringMatching(/^[\w-]{43}$/)])
+            } else expect(valuesOf(name)).toEqual([])
+          }
+          const names = sent.map(([name]) => name)
+          expect(names.length - new Set(names).size).toBe(0)
+        },
+      ),
+      { numRuns: 300 },
+    )
+    expect(begun).toBeGreaterThan(20)
+  })
+
   test('leaves for the server with the parameters of the page', async () => {
     const { leave, server } = createWorld()
     const { response, url } = await leave({ params: { prompt: 'login', login_hint: 'ada' } })
@@ -124,7 +196,9 @@ describe('a sign-in', () => {
     const { url } = await login.begin({ returnTo: `${app}here#x` })
     const response = await offline.leave(visit(url), 'login')
     expect(response.headers.get('location')).toBe(`${app}here#x`)
-    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'metadata_unreachable' })
+    expect(await transactions.takeForPage('page-1')).toMatchObject({
+      error: { code: 'metadata_unreachable' },
+    })
   })
 
   test('comes back signed in, to where it began (CB-02)', async () => {
@@ -347,6 +421,7 @@ describe('a silent login', () => {
 
   test('that is refused ends in an empty page, and says why to the one who waits (SI-05)', async () => {
     const { leave, arrive, silent, transactions, stored, before, events, server } = await ready()
+    await transactions.takeForPage('page-1')
     const { url, ticket } = await leave(silent)
     const back = server.authorize(url)
     back.searchParams.delete('code')
@@ -378,7 +453,8 @@ describe('an answer at the callback', () => {
     expect(world.server.tokenRequests()).toEqual([])
     expect(world.events).toEqual([])
     const told = await world.transactions.takeForPage('page-1')
-    return { location: world.locationOf(response), code: told?.code, message: told?.message }
+    const { code, message } = (told as { error: TokenErrorData }).error
+    return { location: world.locationOf(response), code, message }
   }
 
   test.each<[string, (url: URL) => void]>([
@@ -451,7 +527,9 @@ describe('an answer at the callback', () => {
     const back = server.authorize((await leave()).url)
     browser.setClock(3_600_001)
     expect(locationOf(await arrive(back))).toBe(`${app}#`)
-    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'unsolicited_callback' })
+    expect(await transactions.takeForPage('page-1')).toMatchObject({
+      error: { code: 'unsolicited_callback' },
+    })
   })
 
   test('that a logout waits for is unsolicited here', async () => {
@@ -476,7 +554,9 @@ describe('an answer at the callback', () => {
     const back = server.authorize((await leave()).url)
     server.answers.push(() => json({ error: 'invalid_grant' }, 400))
     expect((await arrive(back)).headers.get('location')).toBe(`${app}here#`)
-    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'invalid_grant' })
+    expect(await transactions.takeForPage('page-1')).toMatchObject({
+      error: { code: 'invalid_grant' },
+    })
     expect(await store.read()).toBeUndefined()
   })
 
@@ -501,7 +581,9 @@ describe('an answer at the callback', () => {
     }
     const login = createLogin(config, authorizationServer, transactions, broken, platform)
     expect((await login.arrive(visit(back))).headers.get('location')).toBe(`${app}here#`)
-    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'login_interrupted' })
+    expect(await transactions.takeForPage('page-1')).toMatchObject({
+      error: { code: 'login_interrupted' },
+    })
     expect(arrive).toBeDefined()
   })
 })
@@ -511,6 +593,7 @@ describe('an answer that arrives a second time', () => {
     const { leave, arrive, server, transactions, locationOf, start, visit } = createWorld()
     const back = server.authorize((await leave()).url)
     await arrive(back)
+    expect(await transactions.takeForPage('page-1')).toBe('signed-in')
     for (const again of [arrive(back), start().login.arrive(visit(back))]) {
       expect(locationOf(await again)).toBe(`${app}here#`)
       expect(await transactions.takeForPage('page-1')).toBeUndefined()
@@ -524,7 +607,9 @@ describe('an answer that arrives a second time', () => {
     await arrive(back)
     await session.end('logout')
     await arrive(back)
-    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'login_interrupted' })
+    expect(await transactions.takeForPage('page-1')).toMatchObject({
+      error: { code: 'login_interrupted' },
+    })
     expect(server.tokenRequests()).toHaveLength(1)
   })
 
@@ -535,8 +620,76 @@ describe('an answer that arrives a second time', () => {
     void start().login.arrive(visit(back))
     await settle()
     expect(locationOf(await start().login.arrive(visit(back)))).toBe(`${app}here#`)
-    expect(await transactions.takeForPage('page-1')).toMatchObject({ code: 'login_interrupted' })
+    expect(await transactions.takeForPage('page-1')).toMatchObject({
+      error: { code: 'login_interrupted' },
+    })
     expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  describe('or never, as the worker was stopped in the exchange (CB-15)', () => {
+    const stopped = { landing: { code: 'login_interrupted' } }
+    /** A world whose first worker never gets an answer of the token endpoint. */
+    const stopAtToken = async (more: Partial<Transaction> = {}) => {
+      const world = createWorld()
+      const back = world.server.authorize((await world.leave(more)).url)
+      world.server.answers.push(() => new Promise(() => {}))
+      const first = world.start()
+      void first.login.arrive(world.visit(back, more.kind && { destination: 'iframe' }))
+      await settle()
+      expect(world.server.tokenRequests()).toHaveLength(1)
+      return { ...world, back, first }
+    }
+
+    test('the next page to open is told, once (M13)', async () => {
+      const { start, visit, back, locationOf, server } = await stopAtToken()
+      expect(await start().login.landing('page-2')).toMatchObject(stopped)
+      expect(await start().login.landing('page-2')).toEqual({})
+      expect(await start().login.landing('page-3')).toEqual({})
+      // A reload of the callback page says so too, and sends no code again.
+      expect(locationOf(await start().login.arrive(visit(back)))).toBe(`${app}here#`)
+      expect(await start().login.landing('page-1')).toMatchObject({ landed: true, ...stopped })
+      expect(server.tokenRequests()).toHaveLength(1)
+    })
+
+    test('it is not told while the worker is still busy with it', async () => {
+      const { first } = await stopAtToken()
+      expect(await first.login.landing('page-2')).toEqual({})
+    })
+
+    test('nothing is told of a hidden frame: who waits for it knows', async () => {
+      const { start } = await stopAtToken({ kind: 'check' })
+      expect(await start().login.landing('page-2')).toEqual({})
+    })
+
+    test('it is told beside a session from before, which goes on', async () => {
+      const { browser, server, signInAs, leave, start, visit, stored } = createWorld()
+      await signInAs('alice')
+      await start().login.landing('page-1')
+      const before = await stored()
+      await browser.pass(1_000)
+      const back = server.authorize((await leave()).url)
+      server.answers.push(() => new Promise(() => {}))
+      void start().login.arrive(visit(back))
+      await settle()
+      expect(await start().login.landing('page-2')).toMatchObject(stopped)
+      expect(await stored()).toEqual(before)
+    })
+
+    test('nothing is told where it had signed in by then, also not after signing out', async () => {
+      const { server, leave, start, visit, locationOf, config, stored } = createWorld()
+      const worker = start()
+      const { authorizationServer, transactions, session, platform } = worker
+      const never = { ...transactions, finish: () => new Promise<void>(() => {}) }
+      const login = createLogin(config, authorizationServer, never, session, platform)
+      const back = server.authorize((await leave()).url)
+      void login.arrive(visit(back))
+      await settle()
+      expect(await stored()).toMatchObject({ status: 'active' })
+      expect(locationOf(await start().login.arrive(visit(back)))).toBe(`${app}here#`)
+      expect(await start().login.landing('page-1')).toEqual({})
+      await session.end('logout')
+      expect(await start().login.landing('page-2')).toEqual({})
+    })
   })
 
   test('at the same time in two workers sends the code once (CB-06)', async () => {
@@ -552,7 +705,9 @@ test('a failure is told to the page that lands, and to no other (D3)', async () 
   const { arrive, transactions } = createWorld()
   await arrive(`${app}tokenward/callback.html?code=x&state=y`, {}, 'page-7')
   expect(await transactions.takeForPage('page-1')).toBeUndefined()
-  expect(await transactions.takeForPage('page-7')).toMatchObject({ code: 'unsolicited_callback' })
+  expect(await transactions.takeForPage('page-7')).toMatchObject({
+    error: { code: 'unsolicited_callback' },
+  })
 })
 
 describe('a silent login whose answer is late', () => {

@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import { PROTOCOL, type Session, type WireEvent, type WorkerCalls } from '../src/shared/protocol.js'
 import { createTokenManager, type SessionEvent, type TokenManager } from '../src/token-manager.js'
@@ -288,6 +288,89 @@ describe('a page that a sign-in has landed on', () => {
       [{ type: 'problem', error: { name: 'TokenError', code: 'access_denied' } }],
     ])
     expect(second).not.toHaveBeenCalled()
+  })
+})
+
+describe('a sign-in that begins again by itself (ER-06)', () => {
+  const hello = async () => ({
+    ...{ protocol: PROTOCOL, probeUrl: scope, channel: 'changes', landed: true as const },
+    landing: { code: 'access_denied', message: 'No.' } as const,
+  })
+  const events: string[] = []
+  /** A page on which a sign-in lands, and which begins the next at once: what it is refused with. */
+  const land = async (calls: Partial<WorkerCalls> = {}) => {
+    const { asked } = installServiceWorker({ calls: { hello, ...calls } })
+    const auth = create('/sw.js')
+    auth.onChange((event) => events.push(event.type))
+    const refused = auth.login().catch(({ code }) => code)
+    const left = vi
+      .waitFor(() => expect(asked.map(([name]) => name)).toContain('login'))
+      .then(() => undefined)
+    const outcome = await Promise.race([refused, left])
+    left.catch(() => {})
+    auth.close()
+    return outcome
+  }
+  const landTimes = async (times: number, calls?: Partial<WorkerCalls>) => {
+    const outcomes: unknown[] = []
+    for (let time = 0; time < times; time++) outcomes.push(await land(calls))
+    return outcomes
+  }
+  beforeEach(() => sessionStorage.clear())
+  afterEach(() => {
+    Reflect.deleteProperty(navigator, 'userActivation')
+    events.length = 0
+  })
+  const click = (hasBeenActive: boolean) =>
+    Object.defineProperty(navigator, 'userActivation', {
+      configurable: true,
+      value: { hasBeenActive },
+    })
+
+  test('is stopped after three rounds in a minute, with login_loop', async () => {
+    expect(await landTimes(4)).toEqual([undefined, undefined, 'login_loop', 'login_loop'])
+    // Why each of them failed is told all the same.
+    expect(events).toEqual(Array(4).fill('problem'))
+  })
+
+  test('is stopped too where each one works and the session does not last', async () => {
+    const signedIn = async () => ({ ...(await hello()), landing: undefined })
+    expect(await landTimes(3, { hello: signedIn })).toEqual([undefined, undefined, 'login_loop'])
+  })
+
+  test('may be wanted where there is a session, as for a second factor', async () => {
+    const calls = { session: async () => ({ session: session() }) }
+    expect(await landTimes(5, calls)).toEqual(Array(5).fill(undefined))
+  })
+
+  test('goes on after a click, and when the minute is over', async () => {
+    click(false)
+    expect(await landTimes(3)).toContain('login_loop')
+    click(true)
+    expect(await land()).toBeUndefined()
+    click(false)
+    const later = Date.now() + 60_001
+    vi.spyOn(Date, 'now').mockImplementation(() => later)
+    expect(await landTimes(2)).toEqual([undefined, undefined])
+    expect(await land()).toBe('login_loop')
+  })
+
+  test('is none in five tabs that were restored, whose sign-ins have not come back', async () => {
+    const fresh = async () => ({ ...(await hello()), landed: undefined, landing: undefined })
+    expect(await landTimes(5, { hello: fresh })).toEqual(Array(5).fill(undefined))
+    // Another tab has storage of its own.
+    expect(await landTimes(2)).toEqual([undefined, undefined])
+    sessionStorage.clear()
+    expect(await landTimes(2)).toEqual([undefined, undefined])
+  })
+
+  test('keeps nothing but times, and does without where there is no storage', async () => {
+    await landTimes(2)
+    expect(Object.values({ ...sessionStorage })).toEqual([expect.stringMatching(/^\[\d+,\d+\]$/)])
+    sessionStorage.setItem('tokenward rounds', 'nonsense')
+    expect(await land()).toBeUndefined()
+    vi.stubGlobal('sessionStorage', undefined)
+    expect(await landTimes(4)).toEqual(Array(4).fill(undefined))
   })
 })
 

@@ -413,6 +413,112 @@ describe('an auth page', () => {
     }
   })
 
+  test('never reaches the network, whichever step of an arrival throws (CB-11)', async () => {
+    /** Lets the nth step of everything that is not ours throw. */
+    const trip = { left: Infinity, tripped: false }
+    const fragile =
+      <Args extends unknown[], Result>(step: (...args: Args) => Result) =>
+      (...args: Args): Result => {
+        if (--trip.left === 0) {
+          trip.tripped = true
+          throw new Error('injected')
+        }
+        return step(...args)
+      }
+    const patched = (
+      [
+        [IDBDatabase.prototype, 'transaction'],
+        [IDBObjectStore.prototype, 'get'],
+        [IDBObjectStore.prototype, 'put'],
+        [crypto.subtle, 'digest'],
+      ] as unknown as [Record<string, (...args: unknown[]) => unknown>, string][]
+    ).map(([owner, name]) => {
+      const original = owner[name]!
+      const own = Object.getOwnPropertyDescriptor(owner, name)
+      owner[name] = function (...args) {
+        return fragile(() => original.apply(this, args))()
+      }
+      return () => (own ? Object.defineProperty(owner, name, own) : delete owner[name])
+    })
+    try {
+      let steps = 0
+      do {
+        trip.left = Infinity
+        trip.tripped = false
+        const world = createWorld()
+        const { browser, server } = world
+        const { call, navigate } = world.start()
+        const { url } = await call('login', { returnTo: `${app}here` })
+        const back = server.authorize(await navigate(url))
+        const whole = browser.platform(server.fetch)
+        const broken = Object.fromEntries(
+          Object.entries({ ...whole, channel: undefined })
+            .filter(([, value]) => typeof value === 'function')
+            .map(([name, value]) => [name, fragile(value as () => unknown)]),
+        )
+        const again = world.start(broken as Partial<Platform>)
+        trip.left = ++steps
+        const { handled, response } = again.dispatch(
+          requestTo(back.href, { mode: 'navigate', destination: 'document' }),
+        )
+        expect(handled, `step ${steps}`).toBe(true)
+        const answer = await response
+        expect(answer?.status).toBe(303)
+        expect([`${app}here#`, `${app}#`]).toContain(answer?.headers.get('location'))
+        expect(server.tokenRequests().length).toBeLessThanOrEqual(1)
+      } while (trip.tripped)
+      expect(steps).toBeGreaterThan(20)
+    } finally {
+      for (const restore of patched) restore()
+    }
+  })
+
+  test('is answered with headers that keep it to itself, in every case (CB-16)', async () => {
+    const { start, server } = createWorld()
+    const { dispatch, call, navigate } = start()
+    const { url } = await call('login', { returnTo: app })
+    const signedIn = server.authorize(await navigate(url))
+    const marker = encodeURIComponent('<script>alert("reflected")</script>')
+    const names = ['login', 'silent', 'callback', 'done', 'logout']
+    const urls = [
+      signedIn.href,
+      // The same again, and answers that fail.
+      signedIn.href,
+      ...names.flatMap((name) =>
+        ['', `&ticket=${marker}&state=${marker}&code=${marker}`, `&error=${marker}`].map(
+          (query) => `${app}tokenward/${name}.html?error_description=${marker}${query}#${marker}`,
+        ),
+      ),
+    ]
+    const kinds: Partial<Request>[] = [
+      { mode: 'navigate', destination: 'document' },
+      { mode: 'navigate', destination: 'iframe' },
+      { mode: 'navigate', destination: 'document', method: 'POST' },
+      { mode: 'cors' },
+      { mode: 'no-cors', destination: 'image' },
+    ]
+    const expectGuarded = async (response: Response | undefined, what: string) => {
+      expect(response?.status, what).toBeGreaterThan(0)
+      expect(response?.headers.get('cache-control'), what).toBe('no-store')
+      expect(response?.headers.get('referrer-policy'), what).toBe('no-referrer')
+      expect(response?.headers.get('location') ?? '', what).not.toContain('reflected')
+      expect(['', '<!doctype html><title>tokenward</title>'], what).toContain(
+        await response?.text(),
+      )
+    }
+    for (const kind of kinds) {
+      for (const url of urls) {
+        await expectGuarded(await dispatch(requestTo(url, kind)).response, url)
+      }
+    }
+    // Also where the worker can do nothing.
+    errors.mockImplementation(() => {})
+    const wrong = createWorld({ leeway: -1 }).start()
+    const { response } = wrong.dispatch(requestTo(signedIn.href, { mode: 'navigate' }))
+    await expectGuarded(await response, 'wrong options')
+    errors.mockReset()
+  })
+
   test('is answered though the database is full of nonsense (CB-12, ST-08)', async () => {
     const { start, name } = createWorld()
     await start().signIn()

@@ -140,9 +140,9 @@ describe('the outcome', () => {
   test('of a failed visit is told to the page that landed, and once (CB-07)', async () => {
     const { transactions } = createWorld()
     const error = { code: 'access_denied', message: 'No.' } as const
-    await transactions.leaveForPage('page-1', root, error)
+    await transactions.leaveForPage('page-1', root, { error })
     expect(await transactions.takeForPage('page-2')).toBeUndefined()
-    expect(await transactions.takeForPage('page-1')).toEqual(error)
+    expect(await transactions.takeForPage('page-1')).toEqual({ error })
     expect(await transactions.takeForPage('page-1')).toBeUndefined()
   })
 })
@@ -203,6 +203,10 @@ describe('returnTo (AR-10)', () => {
     ['?next=https://evil.example', `${root}?next=https://evil.example`],
     ['tokenward/', `${root}tokenward/`],
     ['tokenward/callback.html.txt', `${root}tokenward/callback.html.txt`],
+    ['caf%E9/%zz?x=%ff', `${root}caf%E9/%zz?x=%ff`],
+    ['/Orders//1/', 'https://app.example/Orders//1/'],
+    // Outside of the scope, the file of another app.
+    ['/tokenward/callback.html', 'https://app.example/tokenward/callback.html'],
   ])('%j leads to %s', (value, url) => {
     expect(safe(value)).toBe(url)
   })
@@ -263,6 +267,20 @@ describe('returnTo (AR-10)', () => {
     './tokenward/%2e/logout.html',
     'https://APP.EXAMPLE:443/app/tokenward/done.html',
     '\\app\\tokenward\\done.html',
+    // What a server may take for one: it is the inert page there, and no way back to the app.
+    'tokenward/%63allback.html',
+    'tokenward/callback%2Ehtml',
+    'tokenward%2fcallback.html',
+    'tokenward%5Ccallback.html',
+    'tokenward//callback.html',
+    '//app.example/app//tokenward/callback.html',
+    'tokenward/callback.html/',
+    'tokenward/callback.html//?code=x',
+    'tokenward/CallBack.html',
+    'TOKENWARD/LOGIN.HTML?ticket=x',
+    'Tokenward/%4cogin.%48tml#x',
+    '/APP/tokenward/logout.html',
+    '/%61pp/tokenward/silent.html',
   ])('%j is refused', (value) => {
     try {
       expect(safe(value)).toBe('refused')

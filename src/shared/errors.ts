@@ -40,6 +40,7 @@ export type TokenErrorCode =
   | 'invalid_input'
   | 'invalid_token_response'
   | 'login_interrupted'
+  | 'login_loop'
   | 'metadata_unreachable'
   | 'no_page'
   | 'offline'

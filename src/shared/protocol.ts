@@ -50,7 +50,9 @@ export interface Hello {
   probeUrl: string
   /** Name of the channel on which workers announce changes of the session, with their scope. */
   channel: string
-  /** Set where this very page is where a sign-in landed that failed. */
+  /** Set where this very page is where a sign-in landed. */
+  landed?: true
+  /** Why that failed, or why one failed on its way here. */
   landing?: TokenErrorData
 }
 
