@@ -5,7 +5,16 @@ import { fileURLToPath } from 'node:url'
 import type { Page } from 'playwright-core'
 import { build, createServer, preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openApp, openSignedIn, signIn, useWorld } from '../support/world.js'
+import {
+  arriveAt,
+  fetchIn,
+  openApp,
+  openSignedIn,
+  signIn,
+  startLogin,
+  stopWorkers,
+  useWorld,
+} from '../support/world.js'
 
 const publicPages = fileURLToPath(new URL('../../public/tokenward', import.meta.url))
 const answerOfServer = '/tokenward/callback.html?code=SECRET&state=x'
@@ -94,92 +103,328 @@ describe('without a worker, the answer of the authorization server meets an iner
   })
 })
 
-describe('where the worker is passed by, nobody reads the code', () => {
-  /** What the page can learn of a frame or window that was sent to the callback. */
-  const openAnswer = (page: Page, kind: 'iframe' | 'sandboxed' | 'credentialless' | 'popup') =>
-    page.evaluate(
-      async ([url, kind]) => {
-        const told: unknown[] = []
-        addEventListener('message', ({ data }) => told.push(data))
-        let opened: Window | null | undefined
-        if (kind === 'popup') {
-          opened = open(url)
-        } else {
-          const frame = document.createElement('iframe')
-          if (kind === 'sandboxed') frame.setAttribute('sandbox', 'allow-scripts')
-          if (kind === 'credentialless') frame.setAttribute('credentialless', '')
-          frame.src = url
-          await new Promise((resolve) => {
-            frame.onload = resolve
-            document.body.append(frame)
-          })
-          opened = frame.contentWindow
-        }
-        try {
-          return { read: opened?.location.href, told }
-        } catch (error) {
-          return { error: (error as Error).name, told }
-        }
-      },
-      [answerOfServer, kind] as const,
-    )
+/** What stands in the network's answer at the auth pages without the headers of docs/security.md. */
+const withoutHeaders = () => {
+  const names =
+    'content-security-policy x-content-type-options x-frame-options referrer-policy ' +
+    'cache-control cross-origin-opener-policy'
+  const none = Object.fromEntries(names.split(' ').map((name) => [name, undefined]))
+  world.site.setHeaders((path) => (path.includes('/tokenward/') ? none : undefined))
+}
 
-  const callbacks = () =>
-    world.site.requests.filter(({ path }) => path === '/tokenward/callback.html')
+const callbacks = () =>
+  world.site.requests.filter(({ path }) => path === '/tokenward/callback.html')
 
-  test.each(['iframe', 'credentialless'] as const)(
-    'by a registration that is gone: %s (CB-13, M5)',
-    async (kind) => {
-      const page = await openSignedIn(world)
-      await page.evaluate(async () => {
-        await (await navigator.serviceWorker.getRegistration())?.unregister()
-      })
-      expect(await openAnswer(page, kind)).toEqual({ error: 'SecurityError', told: [] })
-      expect(callbacks()).toHaveLength(1)
-    },
-  )
+type Opening = 'iframe' | 'sandboxed' | 'credentialless' | 'popup'
 
-  test('by a sandboxed frame (CB-13, M6)', async () => {
-    const page = await openSignedIn(world)
-    expect(await openAnswer(page, 'sandboxed')).toEqual({ error: 'SecurityError', told: [] })
-    expect(callbacks()).toHaveLength(1)
-  })
-
-  test('by a window that was opened: its opener loses it (CB-13, M7)', async () => {
-    const page = await openSignedIn(world)
-    await page.evaluate(async () => {
-      await (await navigator.serviceWorker.getRegistration())?.unregister()
-    })
-    const popup = page.waitForEvent('popup')
-    await page.evaluate((url) => {
-      Object.assign(window, { popup: open(url) })
-    }, answerOfServer)
-    await (await popup).waitForURL((url) => url.pathname === '/tokenward/callback.html')
-    const read = await page.evaluate(() => {
-      const { popup } = window as unknown as { popup: Window }
-      try {
-        return popup.closed ? 'closed' : popup.location.href
-      } catch (error) {
-        return (error as Error).name
+/**
+ * What a script in the page gets that begins a sign-in of its own, with a verifier of its own, in
+ * a frame or window: the code, if it can read it anywhere, and tokens for it.
+ */
+const attack = async (page: Page, kind: Opening) => {
+  const { issuer } = world.as
+  const input = {
+    issuer,
+    clientId: world.clientId,
+    callback: `${world.url}tokenward/callback.html`,
+  }
+  const popup = kind === 'popup' ? page.waitForEvent('popup') : undefined
+  await page.evaluate(
+    async ({ issuer, clientId, callback, kind }) => {
+      const verifier = `${crypto.randomUUID()}${crypto.randomUUID()}`
+      const bytes = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))
+      const challenge = btoa(String.fromCharCode(...new Uint8Array(bytes)))
+      const url = `${issuer}/auth?${new URLSearchParams({
+        client_id: clientId,
+        redirect_uri: callback,
+        response_type: 'code',
+        scope: 'openid',
+        prompt: 'none',
+        state: 'mine',
+        nonce: 'mine',
+        code_challenge_method: 'S256',
+        code_challenge: challenge.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', ''),
+      })}`
+      /** Everything that came to the page by itself. */
+      const told: unknown[] = []
+      addEventListener('message', ({ data }) => told.push(data))
+      const tell = (list: { getEntries(): { toJSON(): unknown }[] }) => {
+        for (const entry of list.getEntries()) told.push(entry.toJSON())
       }
+      const types = ['resource', 'navigation', 'visibility-state', 'element', 'layout-shift']
+      for (const type of types) new PerformanceObserver(tell).observe({ type, buffered: true })
+      let opened: Window | null | undefined
+      const readings: string[] = []
+      const read = () => {
+        try {
+          readings.push(opened?.closed ? 'closed' : (opened?.location.href ?? 'nothing'))
+        } catch (error) {
+          readings.push((error as Error).name)
+        }
+      }
+      Object.assign(window, { attack: { verifier, told, readings, read } })
+      if (kind === 'popup') {
+        opened = open(url)
+        return
+      }
+      const frame = document.createElement('iframe')
+      if (kind === 'sandboxed') frame.setAttribute('sandbox', 'allow-scripts')
+      if (kind === 'credentialless') frame.setAttribute('credentialless', '')
+      frame.src = url
+      const loaded = new Promise((resolve) => {
+        frame.onload = resolve
+      })
+      document.body.append(frame)
+      opened = frame.contentWindow
+      const polling = setInterval(read)
+      await loaded
+      clearInterval(polling)
+    },
+    { ...input, kind },
+  )
+  await (await popup)?.waitForURL((url) => url.origin === world.site.origin)
+  await (await popup)?.waitForLoadState()
+  return await page.evaluate(async ({ issuer, clientId, callback }) => {
+    const { attack } = window as unknown as {
+      attack: { verifier: string; told: unknown[]; readings: string[]; read: () => void }
+    }
+    attack.read()
+    const all = JSON.stringify([attack.told, attack.readings])
+    const code = /[?&#]code=([\w-]+)/.exec(all)?.[1]
+    const last = attack.readings.at(-1) ?? ''
+    const error = /[?&#]error=(\w+)/.exec(all)?.[1]
+    if (!code) return { last, ...(error && { error }) }
+    const response = await fetch(`${issuer}/token`, {
+      method: 'POST',
+      body: new URLSearchParams({
+        grant_type: 'authorization_code',
+        client_id: clientId,
+        redirect_uri: callback,
+        code,
+        code_verifier: attack.verifier,
+      }),
     })
-    expect(['closed', 'SecurityError']).toContain(read)
+    return { last, tokens: 'access_token' in (await response.json()) }
+  }, input)
+}
+
+/** The code that was there to be read, had the attack succeeded. */
+const codeAtNetwork = () => new URLSearchParams(callbacks().at(-1)?.query).get('code')
+
+/** Nobody has read the code, and nobody has made tokens of it. */
+const expectUnread = async (page: Page, kind: Opening) => {
+  world.site.clearRequests()
+  world.as.clearRequests()
+  const { last, ...stolen } = await attack(page, kind)
+  expect(stolen).toEqual({})
+  // Unreadable, or gone, or at the end of the worker's own answer.
+  const ours = [world.url, `${world.url}#`, `${world.url}tokenward/done.html#`]
+  expect(['SecurityError', 'closed', ...ours]).toContain(last)
+  expect(world.as.requests.filter(({ path }) => path === '/token')).toEqual([])
+}
+
+/** The network was asked with a code in the URL: the attack got as far as that. */
+const expectUnreadAtNetwork = async (page: Page, kind: Opening) => {
+  await expectUnread(page, kind)
+  expect(codeAtNetwork()).toMatch(/^[\w-]{20,}$/)
+}
+
+const unregister = (page: Page) =>
+  page.evaluate(async () => {
+    await (await navigator.serviceWorker.getRegistration())?.unregister()
   })
 
-  test('by a worker with a narrower scope that answers nothing (CB-13, M8)', async () => {
-    const page = await openSignedIn(world)
-    world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })
-    await page.evaluate(async () => {
+/** The app, opened again, works: its user signs in, and requests carry a token. */
+const expectRecovery = async (page: Page) => {
+  await page.goto(world.url)
+  await page.evaluate(() => window.auth.ready)
+  await signIn(page)
+  expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ body: { sub: 'alice' } })
+}
+
+/** Registers a script for the folder of the auth pages. */
+const registerNarrow = (page: Page, script: string): Promise<string> =>
+  page.evaluate(async (script) => {
+    try {
       const options = { scope: '/tokenward/' }
-      const { installing } = await navigator.serviceWorker.register('/narrow.js', options)
+      const { installing } = await navigator.serviceWorker.register(script, options)
       await new Promise<void>((resolve) => {
         installing?.addEventListener('statechange', () => {
           if (installing.state === 'activated') resolve()
         })
       })
+      return 'registered'
+    } catch (error) {
+      return (error as Error).name
+    }
+  }, script)
+
+const unregisterNarrow = (page: Page) =>
+  page.evaluate(async () => {
+    await (await navigator.serviceWorker.getRegistration('/tokenward/x'))?.unregister()
+  })
+
+/** The user has a session at the server, if none in the app. */
+const startSession = async (page: Page) => {
+  await arriveAt(page, world.site.origin, () => startLogin(page))
+  await page.goto(world.url)
+  await page.evaluate(() => window.auth.ready)
+}
+
+/** A worker whose options or code are changed, in place of the one of this test. */
+const serveWorker = (change: (source: string) => string) => {
+  // What throws in here is meant to, and is not to be told as unhandled.
+  const source = world.workerSource().replace("'error', ", '')
+  world.site.addFile('/sw.js', { body: change(source) })
+}
+
+/** A worker that is right takes the place of the one that is there. */
+const deployWorker = async (page: Page) => {
+  serveWorker((source) => `skipWaiting();${source}`)
+  await page.evaluate(async () => {
+    const registration = await navigator.serviceWorker.getRegistration()
+    const updated = await registration?.update()
+    const worker = (updated ?? registration)?.installing
+    await new Promise<void>((resolve) => {
+      if (!worker) return resolve()
+      worker.addEventListener('statechange', () => {
+        if (worker.state === 'activated') resolve()
+      })
     })
-    expect(await openAnswer(page, 'iframe')).toEqual({ error: 'SecurityError', told: [] })
+  })
+}
+
+describe('where the worker is passed by, nobody reads the code', () => {
+  test.each(['iframe', 'popup'] as const)(
+    'by a registration that is gone: %s (CB-13, M5, M7)',
+    async (kind) => {
+      const page = await openSignedIn(world)
+      await unregister(page)
+      await expectUnreadAtNetwork(page, kind)
+      await expectRecovery(page)
+    },
+  )
+
+  test('by a sandboxed frame, which no worker sees (CB-13, M6)', async () => {
+    const page = await openSignedIn(world)
+    await expectUnreadAtNetwork(page, 'sandboxed')
+    await expectRecovery(page)
+  })
+
+  test('by a credentialless frame, which has no session of the server either (CB-13, M6)', async () => {
+    const page = await openSignedIn(world)
+    await expectUnread(page, 'credentialless')
     expect(callbacks()).toHaveLength(1)
+    expect(codeAtNetwork()).toBe(null)
+    await expectRecovery(page)
+  })
+
+  test('by a worker for the folder of the callback, of any script of the site (CB-13, M8)', async () => {
+    const page = await openSignedIn(world)
+    world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })
+    expect(await registerNarrow(page, '/narrow.js')).toBe('registered')
+    await expectUnreadAtNetwork(page, 'iframe')
+    await expectUnreadAtNetwork(page, 'popup')
+    await unregisterNarrow(page)
+    await expectRecovery(page)
+  })
+
+  test('by such a worker, where worker-src names the one script: it is not registered (CB-13, M29)', async () => {
+    const policy = `worker-src ${world.url}sw.js`
+    world.site.setHeaders((path) => (path === '/' ? { 'content-security-policy': policy } : {}))
+    world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })
+    const page = await openSignedIn(world)
+    expect(await registerNarrow(page, '/narrow.js')).toBe('SecurityError')
+    // The one script passes with any query and scope: it declines what is not its own folder's.
+    expect(await registerNarrow(page, '/sw.js?issuer=https://evil.example')).toBe('registered')
+    await expectUnreadAtNetwork(page, 'iframe')
+    await unregisterNarrow(page)
+    await expectRecovery(page)
+  })
+
+  test.each([
+    ['its script throws when it is started again', 'if (registration.active) throw Error("no")'],
+    [
+      'its one listener throws before it asks tokenward',
+      `const listen = addEventListener.bind(self)
+      self.addEventListener = (type, listener) =>
+        listen(type, type !== 'fetch' ? listener : (event) => {
+          if (event.request.url.includes('callback')) throw Error('no')
+          listener(event)
+        })`,
+    ],
+  ])('by a worker that fails: %s (CB-13, M11)', async (_title, code) => {
+    serveWorker((source) => `${code};${source}`)
+    const page = await openApp(await world.newProfile(), world.url)
+    await startSession(page)
+    await stopWorkers(page)
+    await expectUnreadAtNetwork(page, 'iframe')
+    await expectUnreadAtNetwork(page, 'popup')
+    await deployWorker(page)
+    await expectRecovery(page)
+  })
+
+  test('by a listener before ours that throws: ours answers all the same (CB-13, M11)', async () => {
+    const thrower = 'addEventListener("fetch", () => { throw Error("no") })'
+    serveWorker((source) => `${thrower};${source}`)
+    const page = await openSignedIn(world)
+    await expectUnread(page, 'iframe')
+    expect(callbacks()).toEqual([])
+    await expectRecovery(page)
+  })
+
+  test.each(['network', 'race-network-and-fetch-handler', 'fetch-event'])(
+    'by a static route of the app: %s (CB-18, M31)',
+    async (source) => {
+      serveWorker(
+        (worker) => `${worker}
+        addEventListener('install', (event) => {
+          const condition = { urlPattern: new URLPattern({ pathname: '/tokenward/callback.html' }) }
+          event.addRoutes({ condition, source: '${source}' })
+        })`,
+      )
+      const page = await openApp(await world.newProfile(), world.url)
+      await startSession(page)
+      await expectUnread(page, 'iframe')
+      await expectUnread(page, 'popup')
+      if (source === 'network') expect(codeAtNetwork()).toMatch(/^[\w-]{20,}$/)
+      if (source === 'fetch-event') expect(callbacks()).toEqual([])
+      await deployWorker(page)
+      await expectRecovery(page)
+    },
+  )
+
+  test('without headers, only a frame or window without a sandbox is read (CB-13, PV-07)', async () => {
+    withoutHeaders()
+    const page = await openSignedIn(world)
+    await expectUnreadAtNetwork(page, 'sandboxed')
+    // The server does not know the user in there.
+    expect(await attack(page, 'credentialless')).toMatchObject({ error: 'login_required' })
+    await unregister(page)
+    for (const kind of ['iframe', 'popup'] as const) {
+      expect(await attack(page, kind)).toMatchObject({ tokens: true })
+    }
+    await expectRecovery(page)
+  })
+
+  test('a script of the attacker as worker reads it: what worker-src is for (M8, PV-07)', async () => {
+    const page = await openSignedIn(world)
+    world.site.addFile('/evil.js', {
+      body: `addEventListener('fetch', ({ request }) => {
+        if (request.mode !== 'navigate') return
+        clients.matchAll({ includeUncontrolled: true }).then((all) => {
+          for (const client of all) client.postMessage(request.url)
+        })
+      })`,
+    })
+    expect(await registerNarrow(page, '/evil.js')).toBe('registered')
+    await page.evaluate(() => {
+      navigator.serviceWorker.addEventListener('message', ({ data }) => postMessage(data))
+      navigator.serviceWorker.startMessages()
+    })
+    expect(await attack(page, 'iframe')).toMatchObject({ tokens: true })
+    await unregisterNarrow(page)
+    await expectRecovery(page)
   })
 
   test('by navigation preload: the user is signed in all the same (CB-18, F5)', async () => {
@@ -217,8 +462,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
       )
     })
     expect(updated).toBe('TypeError')
-    const { read } = (await openAnswer(page, 'iframe')) as { read?: string }
-    expect(read ?? '').not.toContain('SECRET')
+    await expectUnread(page, 'iframe')
     expect(callbacks()).toEqual([])
   })
 })
