@@ -189,8 +189,9 @@ export const createLogin = (
       const silent = isSilent(transaction)
       if (!silent) note?.('login')
       try {
-        const params = silent ? await silentParams() : transaction.params
-        return redirectTo(await server.authorizationUrl(state, secrets, params ?? {}))
+        // Once more, since pages can write to the database too.
+        const params = silent ? await silentParams() : checkParams(transaction.params)
+        return redirectTo(await server.authorizationUrl(state, secrets, params))
       } catch (cause) {
         const error = asTokenError(cause)
         await transactions.arrive(state)

@@ -12,6 +12,12 @@ export const createLogout = (
   transactions: Transactions,
   session: Pick<WorkerSession, 'end'>,
 ) => {
+  /**
+   * Whose session the next visit with this ticket is to end. Not on the disk, where nothing of the
+   * session may be left: if the worker is stopped in this moment, the server asks the user.
+   */
+  let hint: { ticket: string; idToken?: string } | undefined
+
   /** Is there a server to go to, and a way to end its session? */
   const canEndAtServer = async (): Promise<boolean> => {
     try {
@@ -37,21 +43,20 @@ export const createLogout = (
       if (ended?.refreshToken !== undefined) keepAlive(server.revoke(ended.refreshToken))
       const back = input.returnTo === undefined && input.local ? {} : { url: returnTo }
       if (input.local || !(await canEndAtServer())) return { ...back, atServer: false }
-      const ticket = await transactions.begin({
-        kind: 'logout',
-        returnTo,
-        idToken: ended?.idToken,
-      })
+      const ticket = await transactions.begin({ kind: 'logout', returnTo })
+      hint = { ticket, idToken: ended?.idToken }
       return { url: `${authUrls.logout}?ticket=${ticket}`, atServer: true }
     },
 
     /** `logout.html`: out with a ticket, back with the `state` it was traded for. */
     visit: async (url: URL): Promise<Response> => {
-      const departure = await transactions.depart(ticketOf(url), ['logout'])
+      const ticket = ticketOf(url)
+      const idToken = hint?.ticket === ticket ? hint?.idToken : undefined
+      const departure = await transactions.depart(ticket, ['logout'])
       if (departure) {
-        const { idToken, returnTo } = departure.transaction
+        hint = undefined
         const away = await server.logoutUrl(departure.state, idToken).catch(() => undefined)
-        return away === undefined ? redirectBack(returnTo) : redirectTo(away)
+        return away === undefined ? redirectBack(departure.transaction.returnTo) : redirectTo(away)
       }
       const state = url.searchParams.get('state') ?? undefined
       const transaction = await transactions.arrive(state)

@@ -82,6 +82,16 @@ export interface TokenWorkerOptions {
    */
   rotationGrace?: number
   /**
+   * Where tokens are kept. `indexeddb`: on the disk, so that the session survives a restart of
+   * the worker and of the browser; every script of the origin can read it there. `memory`: with
+   * the running worker alone. The browser stops that after half a minute without work, and the
+   * next request signs in silently then, which needs an authorization server that hidden frames
+   * can reach with its cookies. docs/storage.md says what is on the disk all the same.
+   *
+   * @default 'indexeddb'
+   */
+  storage?: 'indexeddb' | 'memory'
+  /**
    * The folder of the five auth pages, relative to the worker's scope.
    *
    * @default 'tokenward/'
@@ -124,6 +134,7 @@ export interface Config {
   silentLoginTimeout: number
   /** ms */
   rotationGrace: number
+  storage: 'indexeddb' | 'memory'
   /** Absolute URLs of the auth pages, without query. `callback` is the redirect URI. */
   authUrls: Readonly<Record<AuthPage, string>>
   /** The worker's scope. */
@@ -136,7 +147,7 @@ export interface Config {
 
 const optionNames =
   'issuer clientId apis scope authorizationParams leeway silentLoginTimeout rotationGrace ' +
-  'authPath redirectUri logoutUrl trace'
+  'storage authPath redirectUri logoutUrl trace'
 const apiOptionNames = 'url scope resource unauthenticated'
 
 /** What people who come from other libraries look for. */
@@ -304,13 +315,14 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   must(isRecord(options), 'give it an object with issuer, clientId and apis.')
   refuseUnknownNames('option', options, optionNames)
   const root = new URL(scope)
-  const { clientId, authPath = 'tokenward/', logoutUrl, trace } = options
+  const { clientId, storage = 'indexeddb', authPath = 'tokenward/', logoutUrl, trace } = options
   const given = options.issuer
   const metadata = isRecord(given) ? (given as AuthorizationServerMetadata) : undefined
   const issuer = (metadata?.issuer ?? given) as string
   plainUrl('issuer', issuer, root)
   if (metadata) checkMetadata(metadata, issuer, scope)
   must(clientId && typeof clientId === 'string', 'clientId must be a string.')
+  must(storage === 'indexeddb' || storage === 'memory', "storage must be 'indexeddb' or 'memory'.")
   must(
     /^([\w-]+\/)+$/.test(authPath),
     `authPath "${authPath}" must be a folder below the scope, like 'tokenward/'.`,
@@ -350,6 +362,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     leeway: seconds('leeway', options.leeway ?? 60, 0, 3600),
     silentLoginTimeout: seconds('silentLoginTimeout', options.silentLoginTimeout ?? 10, 1, 20),
     rotationGrace: seconds('rotationGrace', options.rotationGrace ?? 0, 0, 3600),
+    storage,
     authUrls,
     root: root.href,
     loopback: isLoopback(root.hostname),

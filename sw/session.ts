@@ -38,7 +38,7 @@ export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRe
  * the other workers of this origin and their pages, and reaches our own pages as events.
  */
 export const createSession = (
-  store: Pick<Store, 'name' | 'read' | 'update'>,
+  store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>,
   /** Scope of this worker: the pages in there are told by it, so they need no announcement. */
   scope: string,
   { now, random, channel }: Pick<Platform, 'now' | 'random' | 'channel'>,
@@ -51,10 +51,25 @@ export const createSession = (
   /** Counts announcements: what was asked of the disk before one of them may be behind. */
   let heard = 0
 
-  const others = channel(store.name, () => {
+  /** Nothing was there when the record was last read. */
+  let isEmpty = false
+
+  const letGo = () => {
     heard++
     memory = undefined
+  }
+
+  const others = channel(store.name, () => {
+    letGo()
+    // If the session is over, the tokens that only we have must not outlive it.
+    if (store.inMemory) store.read().catch(() => {})
   })
+
+  /** What is stored has gone: who was signed in finds out by asking. */
+  const lost = () => {
+    letGo()
+    others.post({ generation: 0, scope: '' })
+  }
 
   /** The record, if memory can be trusted with it: synchronous, for the hot path. */
   const peek = (): SessionRecord | undefined => {
@@ -68,6 +83,8 @@ export const createSession = (
     const heardBefore = heard
     const record = await store.read()
     if (heard !== heardBefore) return await store.read()
+    if (!record && !isEmpty) lost()
+    isEmpty = !record
     memory = { record }
     lastUsed = now()
     return record
@@ -130,6 +147,7 @@ export const createSession = (
     changeOwn,
     pause,
     tellEnded,
+    lost,
 
     read: async (): Promise<SessionRecord | undefined> => peek() ?? (await readAgain()),
 

@@ -1,7 +1,8 @@
-import { type DBSchema, type IDBPDatabase, openDB } from 'idb'
+import { type DBSchema, deleteDB, type IDBPDatabase, openDB } from 'idb'
 import { TokenError, type TokenErrorData } from '../src/shared/errors.js'
 import type { Claims, SignedOutReason } from '../src/shared/protocol.js'
 import type { AuthorizationServerMetadata } from './authorization-server.js'
+import type { Config } from './options.js'
 import type { Platform } from './platform.js'
 import { withTimeLimit } from './time-limit.js'
 
@@ -68,8 +69,6 @@ export interface Transaction {
   session?: string
   /** The generation of the record that it was started from. */
   generation?: number
-  /** A logout's hint of whose session to end. */
-  idToken?: string
   /** Where the outcome is put for the one who waits for it. */
   report?: string
   /** Once the browser has left for the server: what the answer is checked with. */
@@ -87,35 +86,122 @@ export interface Outcome {
   login?: true
 }
 
+// What is read may have been written by any script of the origin, so nothing is known of its type.
 interface Schema extends DBSchema {
-  session: { key: 'current'; value: SessionRecord }
-  transactions: { key: string; value: Transaction | Outcome }
-  server: { key: 'metadata'; value: { metadata: AuthorizationServerMetadata; fetchedAt: number } }
+  session: { key: 'current'; value: unknown }
+  transactions: { key: string; value: unknown }
+  server: { key: 'metadata'; value: unknown }
 }
 
-const schemaVersion = 1
+/** What a store has to say beside its answers. */
+export interface StoreEvents {
+  /** The database has been taken away, or is about to be. */
+  lost(): void
+  /** The session record was none that can be used, so the session is over. */
+  damaged(error: TokenError): void
+  /** Nobody else knows this refresh token, and it belonged to a session that is over. */
+  orphaned(refreshToken: string): void
+}
+
+type Check = (value: unknown) => boolean
+
+const isText: Check = (value) => typeof value === 'string'
+// No NaN and no bigint, which spoil or break whatever is calculated with them.
+const isNumber: Check = Number.isFinite
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null
+const maybe =
+  (check: Check): Check =>
+  (value) =>
+    value === undefined || check(value)
+const listOf =
+  (check: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(check)
+/** An object with these members, and any others. */
+const shaped =
+  (shape: Record<string, Check>): Check =>
+  (value) =>
+    isRecord(value) && Object.entries(shape).every(([name, check]) => check(value[name]))
+
+const isActive = shaped({
+  generation: isNumber,
+  session: isText,
+  since: isNumber,
+  claims: isRecord,
+  subject: maybe(isText),
+  scope: isText,
+  idToken: maybe(isText),
+  // What no header takes would spoil every request.
+  accessToken: maybe((value) => isText(value) && /^[ -~]*$/.test(value as string)),
+  accessTokenIssuedAt: isNumber,
+  accessTokenExpiresAt: maybe(isNumber),
+  refreshToken: maybe(isText),
+  refreshSentAt: maybe(isNumber),
+  retry: maybe(shaped({ failures: isNumber, notBefore: isNumber })),
+  silentLoginFailed: maybe(shaped({ times: isNumber, at: isNumber })),
+  protocolEndpoints: listOf(isText),
+})
+
+const isEnded = shaped({ generation: isNumber, reason: isText })
+
+const isSession = (value: unknown): value is SessionRecord =>
+  isRecord(value) &&
+  (value['status'] === 'ended' ? isEnded(value) : value['status'] === 'active' && isActive(value))
+
+/** How a record looks without what `storage: 'memory'` keeps off the disk. */
+const noTokens: Partial<ActiveRecord> & Record<string, unknown> = {
+  accessToken: undefined,
+  accessTokenIssuedAt: 0,
+  accessTokenExpiresAt: undefined,
+  refreshToken: undefined,
+  refreshSentAt: undefined,
+  idToken: undefined,
+  dpopKey: undefined,
+}
+
+const tokensOf = (record: object): typeof noTokens =>
+  Object.fromEntries(Object.keys(noTokens).map((name) => [name, (record as typeof noTokens)[name]]))
+
 const openLimit = 3_000
 const transactionLife = 3_600_000
 const mostTransactions = 20
 
+/** Errors of a database whose stores are missing or of another kind: not one that we made. */
+const isForeign = (cause: unknown): boolean =>
+  /^(Constraint|Data|NotFound)Error$/.test((cause as Error | undefined)?.name ?? '')
+
 /**
- * The database of the worker, described in docs/storage.md: its name and version are a contract
- * between worker versions that run side by side. Truth is in here; memory is a cache.
+ * The database of the worker, described in docs/storage.md: its name and stores are a contract
+ * between worker versions that run side by side. Truth is in here; memory is a cache. Only with
+ * `storage: 'memory'`, the tokens are in the memory of this worker and nowhere else.
  */
 export const createStore = (
-  { issuer, clientId }: { issuer: string; clientId: string },
-  { now, wait }: Pick<Platform, 'now' | 'wait'>,
+  { issuer, clientId, storage }: Pick<Config, 'issuer' | 'clientId'> & Partial<Config>,
+  { now, wait, scope }: Pick<Platform, 'now' | 'wait' | 'scope'>,
+  { lost, damaged, orphaned }: Partial<StoreEvents> = {},
 ) => {
   const name = `tokenward ${issuer} ${clientId}`
+  const inMemory = storage === 'memory'
   let opening: Promise<IDBPDatabase<Schema>> | undefined
+  /** The session that this worker has the tokens of, where the disk has none. */
+  let held: ActiveRecord | undefined
 
   const forget = () => {
     opening = undefined
   }
 
+  /** At most 3 s, for somebody else may keep the database from being opened or deleted. */
+  const limited = async <T>(work: (late: AbortSignal) => Promise<T>): Promise<{ value: T }> => {
+    const done = await withTimeLimit(wait, openLimit, async (late) => ({ value: await work(late) }))
+    if (done) return done
+    throw new Error('The database took too long.')
+  }
+
   const open = async (): Promise<IDBPDatabase<Schema>> => {
-    const db = await withTimeLimit(wait, openLimit, () =>
-      openDB<Schema>(name, schemaVersion, {
+    const { value } = await limited(async (late) => {
+      // In whatever version it is there: stores are only ever added.
+      const db = await openDB<Schema>(name, undefined, {
         upgrade: (db) => {
           db.createObjectStore('session')
           db.createObjectStore('transactions')
@@ -124,12 +210,28 @@ export const createStore = (
         blocking: (_current, _blocked, { target }) => {
           forget()
           ;(target as IDBDatabase).close()
+          lost?.()
         },
-        terminated: forget,
-      }),
-    )
-    if (db) return db
-    throw new Error('Opening the database took too long.')
+        terminated: () => {
+          forget()
+          lost?.()
+        },
+      })
+      if (late.aborted) db.close()
+      return db
+    })
+    return value
+  }
+
+  // Strict, because a rotated refresh token that a power cut undoes is a lost session.
+  const begin = <Name extends 'session' | 'transactions'>(
+    db: IDBPDatabase<Schema>,
+    stores: Name[],
+  ) => {
+    const tx = db.transaction(stores, 'readwrite', { durability: 'strict' })
+    // Whoever waits for a request that fails does not get to wait for this one.
+    tx.done.catch(() => {})
+    return tx
   }
 
   /** Runs `work` on the database, once more on a new connection where the old one had gone. */
@@ -142,76 +244,175 @@ export const createStore = (
       return await work(await opening)
     } catch (cause) {
       forget()
-      if (!isLast) return await use(work, true)
-      throw new TokenError(
-        'storage_failed',
-        'The worker cannot use IndexedDB (private window, full disk, or blocked).',
-        cause,
-      )
+      if (isLast) {
+        throw new TokenError(
+          'storage_failed',
+          'The worker cannot use IndexedDB (private window, full disk, or blocked).',
+          cause,
+        )
+      }
+      if (isForeign(cause)) await limited(() => deleteDB(name)).catch(() => {})
+      return await use(work, true)
     }
   }
 
   /**
    * One strict transaction that looks at one value and puts what `next` makes of it: `undefined`
-   * leaves it, `null` removes it. Resolves, once that is on disk, with both.
+   * leaves it, `null` removes it. Resolves, once that is on disk, with both. `parse` reads what
+   * is there, `toDisk` says what is written.
    */
-  const change = <Name extends 'session' | 'transactions'>(
-    storeName: Name,
-    key: Schema[Name]['key'],
-    next: (current: Schema[Name]['value'] | undefined) => Schema[Name]['value'] | null | undefined,
-  ): Promise<{ before?: Schema[Name]['value']; after?: Schema[Name]['value'] }> =>
+  const change = <Value extends object>(
+    stores: ['session', 'transactions'] | ['transactions'],
+    key: string,
+    parse: (raw: unknown) => Value | undefined,
+    next: (current: Value | undefined) => Value | null | undefined,
+    toDisk: (value: Value, dropTransactions: () => unknown) => Value = (value) => value,
+  ): Promise<{ before?: Value; after?: Value }> =>
     use(async (db) => {
-      // Strict, because a rotated refresh token that a power cut undoes is a lost session.
-      const tx = db.transaction(storeName, 'readwrite', { durability: 'strict' })
-      const before = await tx.store.get(key)
+      const tx = begin(db, stores)
+      const store = tx.objectStore(stores[0])
+      const before = parse(await store.get(key as 'current'))
       const wanted = next(before)
-      if (wanted) await tx.store.put(wanted, key)
-      if (wanted === null) await tx.store.delete(key)
+      if (wanted) {
+        const value = toDisk(wanted, () => tx.objectStore('transactions').clear())
+        await store.put(value, key as 'current')
+      }
+      if (wanted === null) await store.delete(key as 'current')
       await tx.done
       return { before, after: wanted === undefined ? before : (wanted ?? undefined) }
     })
 
+  /** The record that can be made of what is on the disk, with the tokens that are not. */
+  const recordOf = (raw: unknown): SessionRecord | undefined => {
+    const record = isSession(raw) ? raw : undefined
+    if (!inMemory) return record
+    const active = record?.status === 'active' ? record : undefined
+    if (held && held.session !== active?.session) {
+      // Tokens of one user may share a grant, so those of a new sign-in would be revoked as well.
+      const isOver = !active || active.subject !== held.subject
+      if (isOver && held.refreshToken !== undefined) orphaned?.(held.refreshToken)
+      held = undefined
+    }
+    return active ? { ...active, ...tokensOf(held ?? noTokens) } : record
+  }
+
+  const update = async (
+    next: (current: SessionRecord | undefined) => SessionRecord | undefined,
+  ): Promise<{ before?: SessionRecord; after?: SessionRecord }> => {
+    const result = await change<SessionRecord>(
+      ['session', 'transactions'],
+      'current',
+      recordOf,
+      (current) => {
+        const wanted = next(current)
+        return wanted && { ...wanted, generation: (current?.generation ?? 0) + 1 }
+      },
+      (record, dropTransactions) => {
+        if (record.status === 'active') return inMemory ? { ...record, ...noTokens } : record
+        // Whoever signs out does not want to come in by another tab.
+        if (record.reason === 'logout') dropTransactions()
+        return record
+      },
+    )
+    // Not earlier: it may not have got to the disk.
+    const { before, after } = result
+    if (inMemory && after !== before) held = after?.status === 'active' ? after : undefined
+    return result
+  }
+
+  const read = async (): Promise<SessionRecord | undefined> => {
+    const raw = await use((db) => db.get('session', 'current'))
+    const record = recordOf(raw)
+    const isDamaged = raw !== undefined && !record
+    const hasTokens =
+      inMemory &&
+      record?.status === 'active' &&
+      Object.entries(tokensOf(raw as object)).some(([name, value]) => value !== noTokens[name])
+    if (isDamaged || hasTokens) {
+      const repair = update((current) => {
+        // With memory as the place of tokens, what a former version has left on the disk goes.
+        if (current?.status === 'active') return current
+        if (current) return
+        damaged?.(
+          new TokenError('storage_failed', 'The stored session cannot be read: it is over.'),
+        )
+        return { status: 'ended', generation: 0, reason: 'storage_cleared' }
+      })
+      // Next time, then.
+      await repair.catch(() => {})
+    }
+    return record
+  }
+
+  const origin = new URL('/', scope()).href
+  const isHere: Check = (value) => isText(value) && (value as string).startsWith(origin)
+
+  const isTransaction = shaped({
+    kind: isText,
+    createdAt: isNumber,
+    returnTo: isHere,
+    params: maybe((value) => isRecord(value) && Object.values(value).every(isText)),
+    session: maybe(isText),
+    generation: maybe(isNumber),
+    report: maybe(isText),
+    sent: maybe(shaped({ nonce: isText, verifier: isText, redirectUri: isText })),
+  })
+
+  const isOutcome = shaped({
+    createdAt: isNumber,
+    returnTo: isHere,
+    result: (value) =>
+      isText(value) || shaped({ error: shaped({ code: isText, message: isText }) })(value),
+  })
+
   /** ms. A clock that was set back makes ages negative; those are not trusted either. */
   const age = ({ createdAt }: { createdAt: number }): number => Math.abs(now() - createdAt)
 
-  const isOld = (value: { createdAt: number }): boolean => age(value) > transactionLife
+  /** The transaction or outcome, unless it is too old. */
+  const entryOf = (raw: unknown): Transaction | Outcome | undefined => {
+    const isOne = isRecord(raw) && (raw['kind'] === 'outcome' ? isOutcome : isTransaction)(raw)
+    const entry = isOne ? (raw as unknown as Transaction | Outcome) : undefined
+    return entry && age(entry) <= transactionLife ? entry : undefined
+  }
 
   const dropOld = () =>
     use(async (db) => {
-      const tx = db.transaction('transactions', 'readwrite')
-      const [keys, values] = await Promise.all([tx.store.getAllKeys(), tx.store.getAll()])
-      const entries = values.map((value, index) => ({ ...value, key: keys[index] as string }))
-      entries.sort((a, b) => age(a) - age(b))
+      const tx = begin(db, ['transactions'])
+      const store = tx.objectStore('transactions')
+      const [keys, values] = await Promise.all([store.getAllKeys(), store.getAll()])
+      const entries = keys.map((key, index) => ({ key, entry: entryOf(values[index]) }))
+      const youngest = (isWanted: (kind: string) => boolean) =>
+        entries
+          .flatMap(({ key, entry }) => (entry && isWanted(entry.kind) ? { key, entry } : []))
+          .sort((a, b) => age(a.entry) - age(b.entry))
+          .slice(0, mostTransactions)
+          .map(({ key }) => key)
       // Outcomes apart, so that they cannot push out a sign-in that is still under way.
-      const outcomes = entries.filter(({ kind }) => kind === 'outcome')
-      const open = entries.filter(({ kind }) => kind !== 'outcome')
-      const drop = [
-        ...outcomes.slice(mostTransactions),
-        ...open.slice(mostTransactions),
-        ...entries.filter(isOld),
-      ]
-      await Promise.all(drop.map(({ key }) => tx.store.delete(key)))
+      const keep = new Set([
+        ...youngest((kind) => kind === 'outcome'),
+        ...youngest((kind) => kind !== 'outcome'),
+      ])
+      await Promise.all(keys.map((key) => keep.has(key) || store.delete(key)))
       await tx.done
     })
 
   return {
     name,
 
-    read: (): Promise<SessionRecord | undefined> => use((db) => db.get('session', 'current')),
+    /** Tokens are with this worker alone: when another one ends the session, they go too. */
+    inMemory,
+
+    read,
 
     /**
      * Changes the session record in one transaction. `next` sees the newest record and answers
      * with the next one (its generation is set here), or `undefined` to leave it as it is: then
      * `before` and `after` are the same object. So a stale copy never overwrites a newer record.
      */
-    update: (next: (current: SessionRecord | undefined) => SessionRecord | undefined) =>
-      change('session', 'current', (current) => {
-        const wanted = next(current)
-        return wanted && { ...wanted, generation: (current?.generation ?? 0) + 1 }
-      }),
+    update,
 
     addTransaction: async (key: string, transaction: Transaction): Promise<void> => {
-      await change('transactions', key, () => transaction)
+      await change(['transactions'], key, entryOf, () => transaction)
       await dropOld()
     },
 
@@ -220,13 +421,13 @@ export const createStore = (
       key: string,
       outcome: (transaction: Transaction) => Outcome | null,
     ): Promise<Transaction | Outcome | undefined> => {
-      const { before } = await change('transactions', key, (current) =>
+      const { before } = await change(['transactions'], key, entryOf, (current) =>
         current && current.kind !== 'outcome' ? outcome(current) : undefined,
       )
-      return before && !isOld(before) ? before : undefined
+      return before
     },
 
-    readTransaction: (key: string) => use((db) => db.get('transactions', key)),
+    readTransaction: async (key: string) => entryOf(await use((db) => db.get('transactions', key))),
 
     /** All transactions and outcomes, by their keys. */
     listTransactions: () =>
@@ -238,13 +439,41 @@ export const createStore = (
 
     /** Puts an outcome, or removes it. */
     putOutcome: async (key: string, outcome: Outcome | null): Promise<void> => {
-      await change('transactions', key, () => outcome)
+      await change(['transactions'], key, entryOf, () => outcome)
     },
 
-    readMetadata: () => use((db) => db.get('server', 'metadata')),
+    readMetadata: async () => {
+      const stored = await use((db) => db.get('server', 'metadata'))
+      const isOne = shaped({ metadata: isRecord, fetchedAt: isNumber })(stored)
+      return isOne
+        ? (stored as { metadata: AuthorizationServerMetadata; fetchedAt: number })
+        : undefined
+    },
 
     writeMetadata: async (metadata: AuthorizationServerMetadata): Promise<void> => {
       await use((db) => db.put('server', { metadata, fetchedAt: now() }, 'metadata'))
+    },
+
+    /**
+     * Clears up, once in the life of a worker: transactions that are too old, and the database
+     * that the worker at `place` had before its issuer or client was changed. What lies in there
+     * is only deleted: to revoke it would need the metadata of a server that is not configured.
+     */
+    tidy: async (place: string): Promise<void> => {
+      await dropOld()
+      const { value: places } = await limited(() =>
+        openDB('tokenward', undefined, { upgrade: (db) => void db.createObjectStore('places') }),
+      )
+      try {
+        const former: unknown = await places.get('places', place)
+        if (former === name) return
+        const isOurs = isText(former) && (former as string).startsWith('tokenward ')
+        const users = (await places.getAll('places')).filter((each) => each === former)
+        if (isOurs && users.length < 2) await limited(() => deleteDB(former as string))
+        await places.put('places', name, place)
+      } finally {
+        places.close()
+      }
     },
   }
 }

@@ -13,7 +13,7 @@ import { browserPlatform, type Platform } from './platform.js'
 import { createRefresh } from './refresh.js'
 import { createSession } from './session.js'
 import { createSilentLogin } from './silent-login.js'
-import { createStore, type Store } from './store.js'
+import { createStore } from './store.js'
 import type { Note } from './trace.js'
 import { createTransactions } from './transactions.js'
 
@@ -41,17 +41,22 @@ export interface TokenWorker {
   fetch(request: Request): Promise<Response>
 }
 
-/** The parts, in the order of the data flow. The simulation hands in stores that it has broken. */
+/** The parts, in the order of the data flow. The simulation makes stores that it has broken. */
 export const assemble = (
   config: Config,
   platform: Platform,
   bridge: Pick<PageBridge, 'call' | 'tellAll'>,
-  store: Store = createStore(config, platform),
+  makeStore: typeof createStore = createStore,
 ) => {
   const { authUrls, root } = config
   const { now } = platform
   const { trace } = config
   const note: Note | undefined = trace && ((step, more) => trace({ at: now(), step, ...more }))
+  const store = makeStore(config, platform, {
+    lost: () => session.lost(),
+    damaged: (error) => void session.tellProblem(error).catch(() => {}),
+    orphaned: (refreshToken) => void server.revoke(refreshToken).catch(() => {}),
+  })
   const session = createSession(store, root, platform, bridge.tellAll, note)
   const server = createAuthorizationServer(config, store, platform)
   const transactions = createTransactions(store, now, server.randomValue)
@@ -146,7 +151,7 @@ export const assemble = (
     }
   }
 
-  return { intercept, apiRequest, callsFor, visit }
+  return { intercept, apiRequest, callsFor, visit, tidy: () => store.tidy(authUrls.login) }
 }
 
 /**
@@ -220,8 +225,18 @@ export const createTokenWorker = (
     return true
   }
 
+  let isTidy = false
+
+  const handleMessage = (event: ExtendableMessageEvent): boolean => {
+    const isOurs = bridge.answer(event, parts?.callsFor ?? refuse)
+    // A page has been opened: not in the way of a request, and never in a worker that waits.
+    if (isOurs && parts && !isTidy) event.waitUntil(parts.tidy().catch(() => {}))
+    isTidy ||= isOurs
+    return isOurs
+  }
+
   const handle = (event: FetchEvent | ExtendableMessageEvent): boolean =>
-    'request' in event ? handleFetch(event) : bridge.answer(event, parts?.callsFor ?? refuse)
+    'request' in event ? handleFetch(event) : handleMessage(event)
 
   return {
     handle,

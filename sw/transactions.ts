@@ -80,7 +80,7 @@ export const createTransactions = (
     if (now() - found.createdAt > ticketLife) return
     const state = randomValue()
     const transaction: Transaction = { ...found, report, sent }
-    await store.addTransaction(await keyOf(state), { ...transaction, idToken: undefined })
+    await store.addTransaction(await keyOf(state), transaction)
     return { state, transaction }
   },
 

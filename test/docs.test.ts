@@ -150,11 +150,21 @@ describe('docs/storage.md', () => {
     },
   )
 
-  test('names the database and its version as the code does', () => {
+  test('names the databases and their stores as the code does', () => {
     const store = read('sw/store.ts')
     expect(store).toMatch(/`tokenward \$\{issuer\} \$\{clientId\}`/)
-    const [, version] = /schemaVersion = (\d+)/.exec(store) ?? []
-    expect(text()).toContain(`name \`tokenward <issuer> <clientId>\`, version \`${version}\``)
+    expect(text()).toContain('name `tokenward <issuer> <clientId>`')
+    const stores = [...store.matchAll(/createObjectStore\('(\w+)'\)/g)].map(([, name]) => name)
+    expect(stores).toHaveLength(4)
+    for (const name of stores) expect(text()).toContain(code(name ?? ''))
+  })
+
+  test('lists what is not on the disk with `memory` as the code does', () => {
+    const [, list = ''] = /const noTokens[^{]+{([^}]+)}/.exec(read('sw/store.ts')) ?? []
+    const names = [...list.matchAll(/(\w+):/g)].map(([, name = '']) => name)
+    expect(names).toContain('refreshToken')
+    const [, section = ''] = /## Modes\n([^#]+)/.exec(text()) ?? []
+    for (const name of names) expect(section).toContain(code(name))
   })
 })
 

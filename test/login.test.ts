@@ -382,12 +382,23 @@ describe('a silent login', () => {
     expect(await transactions.outcomeOf(ticket)).toMatchObject({ error: { code: 'user_changed' } })
   })
 
-  test('that was overtaken by a sign-out does not sign in again (SE-07)', async () => {
+  test('that comes back after a sign-out is not even redeemed (SE-01, AR-12)', async () => {
     const { leave, arrive, silent, server, session, store, events } = await ready()
     const { url } = await leave(silent)
     await session.end('logout')
+    const before = server.tokenRequests().length
     await arrive(server.authorize(url), { destination: 'iframe' })
     expect(await store.read()).toMatchObject({ status: 'ended', reason: 'logout' })
+    expect(events.map(({ type }) => type)).toEqual(['signed-out'])
+    expect(server.tokenRequests()).toHaveLength(before)
+  })
+
+  test('that was overtaken by the end of the session does not sign in again (SE-07)', async () => {
+    const { leave, arrive, silent, server, session, store, events } = await ready()
+    const { url } = await leave(silent)
+    await session.end('ended')
+    await arrive(server.authorize(url), { destination: 'iframe' })
+    expect(await store.read()).toMatchObject({ status: 'ended', reason: 'ended' })
     expect(events.map(({ type }) => type)).toEqual(['signed-out'])
     // What it brought is nobody's (RF-11).
     expect(server.revoked).toEqual([server.refreshToken()])
@@ -605,7 +616,7 @@ describe('an answer that arrives a second time', () => {
     const { leave, arrive, server, transactions, session } = createWorld()
     const back = server.authorize((await leave()).url)
     await arrive(back)
-    await session.end('logout')
+    await session.end('ended')
     await arrive(back)
     expect(await transactions.takeForPage('page-1')).toMatchObject({
       error: { code: 'login_interrupted' },

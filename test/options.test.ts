@@ -242,6 +242,7 @@ describe('options that are left out', () => {
       leeway: 60_000,
       silentLoginTimeout: 10_000,
       rotationGrace: 0,
+      storage: 'indexeddb',
       authUrls: {
         login: `${root}tokenward/login.html`,
         silent: `${root}tokenward/silent.html`,

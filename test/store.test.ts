@@ -1,9 +1,11 @@
 import 'fake-indexeddb/auto'
+import { forceCloseDatabase } from 'fake-indexeddb'
+import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
 import { createStore, type Outcome, type Transaction } from '../sw/store.js'
-import { createFakeBrowser } from './support/fake-platform.js'
-import { activeRecord } from './support/worker-parts.js'
+import { createFakeBrowser, settle } from './support/fake-platform.js'
+import { activeRecord, readDatabase } from './support/worker-parts.js'
 
 let names = 0
 
@@ -12,6 +14,34 @@ const createStores = () => {
   const config = { issuer: 'https://login.example', clientId: `store-${++names}` }
   const open = () => createStore(config, browser.platform())
   return { browser, config, store: open(), open }
+}
+
+const done = (tx: IDBTransaction) =>
+  new Promise((resolve, reject) => {
+    tx.oncomplete = resolve
+    tx.onabort = reject
+  })
+
+/** A connection as any script of the origin can have it. */
+const openRaw = (
+  name: string,
+  version?: number,
+  upgrade: (db: IDBDatabase) => void = () => {},
+): Promise<IDBDatabase> =>
+  new Promise((resolve, reject) => {
+    const request = indexedDB.open(name, version)
+    request.onupgradeneeded = () => upgrade(request.result)
+    request.onsuccess = () => resolve(request.result)
+    request.onerror = () => reject(request.error)
+  })
+
+/** Puts a value where a script of the page could put it, behind the back of the worker. */
+const plant = async (name: string, storeName: string, key: string, value: unknown) => {
+  const db = await openRaw(name)
+  const tx = db.transaction(storeName, 'readwrite')
+  tx.objectStore(storeName).put(value, key)
+  await done(tx)
+  db.close()
 }
 
 const transaction = (now: number, more: Partial<Transaction> = {}): Transaction => ({
@@ -134,7 +164,8 @@ describe('the session record', () => {
     await store.read()
     const seen = watchTransactions()
     await store.update(() => activeRecord(browser.now()))
-    expect(seen).toEqual([{ stores: 'session', mode: 'readwrite', durability: 'strict' }])
+    const stores = ['session', 'transactions']
+    expect(seen).toEqual([{ stores, mode: 'readwrite', durability: 'strict' }])
   })
 })
 
@@ -171,18 +202,125 @@ describe('the database', () => {
     expect(await store.read()).toMatchObject({ generation: 1 })
   })
 
-  test('of a newer version of the library fails with a typed error, and does not hang (ST-07)', async () => {
-    const { store } = createStores()
-    await new Promise((resolve) => {
-      const request = indexedDB.open(store.name, 7)
-      request.onsuccess = () => {
-        request.result.close()
-        resolve(undefined)
-      }
+  test('of a newer version of the library is used, and what is new in it kept (ST-07)', async () => {
+    const { browser, store } = createStores()
+    const later = await openRaw(store.name, 7, (db) => {
+      for (const name of ['session', 'transactions', 'server', 'later']) db.createObjectStore(name)
     })
-    const error = await store.read().catch((cause: unknown) => cause)
-    expect(error).toMatchObject({ code: 'storage_failed', transient: true })
-    expect(isTokenError(error)).toBe(true)
+    const tx = later.transaction(['session', 'later'], 'readwrite')
+    tx.objectStore('later').put('new', 'key')
+    tx.objectStore('session').put(activeRecord(browser.now(), { later: 'new' } as never), 'current')
+    await done(tx)
+    later.close()
+    expect(await store.read()).toMatchObject({ accessToken: 'access-token-0' })
+    await store.update((current) => current && { ...current, scope: 'less' })
+    expect(await readDatabase(store.name)).toMatchObject({
+      session: [['current', { scope: 'less', later: 'new', generation: 1 }]],
+      later: [['key', 'new']],
+    })
+  })
+
+  test.each<[string, (db: IDBDatabase) => void]>([
+    ['lacks the stores', () => {}],
+    [
+      'lacks one of them',
+      (db) => {
+        db.createObjectStore('session')
+        db.createObjectStore('server')
+      },
+    ],
+    [
+      'has stores of another kind',
+      (db) => {
+        const keyPath = 'id'
+        for (const name of ['session', 'transactions', 'server']) {
+          db.createObjectStore(name, { keyPath })
+        }
+      },
+    ],
+    [
+      'has stores that refuse what is put there',
+      (db) => {
+        for (const name of ['session', 'transactions', 'server']) {
+          db.createObjectStore(name).createIndex('x', 'kind', { unique: true })
+        }
+      },
+    ],
+  ])('that %s was made by somebody else, and is made anew (CB-12, ST-08)', async (_what, make) => {
+    const { browser, store } = createStores()
+    ;(await openRaw(store.name, 1, make)).close()
+    expect(await store.read()).toBeUndefined()
+    await store.update(() => activeRecord(browser.now()))
+    for (const key of ['a', 'b']) await store.addTransaction(key, transaction(browser.now()))
+    await store.writeMetadata({ issuer: 'https://login.example' })
+    for (const key of ['a', 'b']) {
+      // What was written before another store turned out to be unusable may have gone with it.
+      if (_what.includes('refuse') && key === 'a') continue
+      expect(await store.readTransaction(key)).toBeDefined()
+    }
+    await store.update(() => activeRecord(browser.now()))
+    expect(await store.read()).toBeDefined()
+  })
+
+  test('that somebody else holds on to while it is deleted fails in time (ST-07)', async () => {
+    const { browser, store } = createStores()
+    const holder = await openRaw(store.name, 1)
+    const deletion = indexedDB.deleteDatabase(store.name)
+    await new Promise((resolve) => {
+      deletion.onblocked = resolve
+    })
+    const read = store.read().catch((cause: unknown) => cause)
+    await browser.pass(6_000)
+    expect(await read).toMatchObject({ code: 'storage_failed', transient: true })
+    expect(isTokenError(await read)).toBe(true)
+    holder.close()
+    expect(await store.read()).toBeUndefined()
+  })
+
+  test('tells that it has gone, deleted or closed by the browser (ST-10)', async () => {
+    const { browser, config } = createStores()
+    const lost = vi.fn()
+    const store = createStore(config, browser.platform(), { lost })
+    await store.update(() => activeRecord(browser.now()))
+    await new Promise((resolve) => {
+      indexedDB.deleteDatabase(store.name).onsuccess = resolve
+    })
+    expect(lost).toHaveBeenCalledTimes(1)
+    const connections: IDBDatabase[] = []
+    const original = IDBDatabase.prototype.transaction
+    IDBDatabase.prototype.transaction = function (...args) {
+      connections.push(this)
+      return original.apply(this, args)
+    }
+    stopWatching = () => {
+      IDBDatabase.prototype.transaction = original
+    }
+    await store.read()
+    forceCloseDatabase(connections.at(-1) as never)
+    await settle()
+    expect(lost).toHaveBeenCalledTimes(2)
+    expect(await store.read()).toBeUndefined()
+  })
+
+  test.each([
+    ['InvalidStateError', 1],
+    ['UnknownError', 1],
+    ['QuotaExceededError', 1],
+    ['AbortError', 1],
+  ])('that fails with %s is tried once more, on a new connection (ST-07)', async (name, times) => {
+    const { browser, store } = createStores()
+    await store.update(() => activeRecord(browser.now()))
+    let failures = 0
+    const original = IDBDatabase.prototype.transaction
+    IDBDatabase.prototype.transaction = function (...args) {
+      if (failures++ < times) throw new DOMException('fails', name)
+      return original.apply(this, args)
+    }
+    stopWatching = () => {
+      IDBDatabase.prototype.transaction = original
+    }
+    expect(await store.read()).toMatchObject({ status: 'active' })
+    expect(failures).toBe(times + 1)
   })
 
   test('that does not open in 3 s fails with a typed error (ST-07)', async () => {
@@ -270,7 +408,8 @@ describe('a transaction', () => {
     await store.addTransaction('key', transaction(browser.now()))
     const seen = watchTransactions()
     await store.takeTransaction('key', () => null)
-    expect(seen).toEqual([{ stores: 'transactions', mode: 'readwrite', durability: 'strict' }])
+    const stores = ['transactions']
+    expect(seen).toEqual([{ stores, mode: 'readwrite', durability: 'strict' }])
   })
 
   test('lives for an hour, because sign-ins by e-mail are slow (AR-12)', async () => {
@@ -335,6 +474,256 @@ describe('a transaction', () => {
     expect(await store.readTransaction('early')).toMatchObject({ kind: 'login' })
     expect(await store.readTransaction('early outcome')).toMatchObject({ kind: 'outcome' })
   })
+})
+
+describe('what another script has written', () => {
+  // Many runs, on a machine that may be busy.
+  const slow = { timeout: 60_000 }
+  /** Values of any type that IndexedDB takes. */
+  const anything = fc
+    .anything({
+      ...{ withBigInt: true, withDate: true, withMap: true, withSet: true },
+      ...{ withTypedArray: true, withSparseArray: true, withBoxedValues: true },
+      ...{ maxDepth: 3, withNullPrototype: true },
+    })
+    .filter((value) => {
+      try {
+        structuredClone(value)
+        return true
+      } catch {
+        return false
+      }
+    })
+  const fields = [
+    ...['status', 'generation', 'session', 'since', 'claims', 'subject', 'scope', 'idToken'],
+    ...['accessToken', 'accessTokenIssuedAt', 'accessTokenExpiresAt', 'refreshToken'],
+    ...['refreshSentAt', 'retry', 'silentLoginWorks', 'silentLoginFailed', 'loginRequired'],
+    ...['protocolEndpoints', 'reason', '__proto__', 'constructor', 'toString', 'later'],
+  ]
+  const changed = <T extends object>(valid: () => T, names: string[]) =>
+    fc
+      .dictionary(fc.constantFrom(...names), anything, { minKeys: 1, maxKeys: 3 })
+      .map((spoilt) => Object.defineProperties(valid(), Object.getOwnPropertyDescriptors(spoilt)))
+
+  test(
+    'as a session record is a record that can be used, or none (CB-12, ST-08)',
+    slow,
+    async () => {
+      const { browser, store, open } = createStores()
+      await store.read()
+      const nearly = changed(() => activeRecord(browser.now(), { refreshToken: 'r' }), fields)
+      await fc.assert(
+        fc.asyncProperty(fc.oneof(anything, nearly), async (value) => {
+          await plant(store.name, 'session', 'current', value)
+          const record = await open().read()
+          if (record?.status === 'active') {
+            // What the worker does with it.
+            expect(record.generation + record.since - record.accessTokenIssuedAt).not.toBeNaN()
+            expect((record.retry?.failures ?? 0) + 1 + (record.retry?.notBefore ?? 0)).not.toBeNaN()
+            expect((record.silentLoginFailed?.times ?? 0) + 1).not.toBeNaN()
+            expect(record.protocolEndpoints.includes('x')).toBe(false)
+            new Headers().set('authorization', `Bearer ${record.accessToken}`)
+            structuredClone({ ...record.claims, sub: record.subject })
+          }
+          const { after } = await open().update(() => activeRecord(browser.now()))
+          expect(await open().read()).toEqual(after)
+        }),
+        { numRuns: 150 },
+      )
+    },
+  )
+
+  test('as a session record is said once, and is gone with all that was in it (ST-08)', async () => {
+    const { browser, config, open } = createStores()
+    const damaged = vi.fn()
+    const store = createStore(config, browser.platform(), { damaged })
+    await store.read()
+    const record = {
+      ...activeRecord(browser.now(), { refreshToken: 'the-refresh-token' }),
+      since: '1',
+    }
+    await plant(store.name, 'session', 'current', record)
+    expect(await store.read()).toBeUndefined()
+    expect(await store.read()).toEqual({
+      status: 'ended',
+      generation: 1,
+      reason: 'storage_cleared',
+    })
+    expect(await open().read()).toMatchObject({ status: 'ended' })
+    expect(damaged).toHaveBeenCalledExactlyOnceWith(
+      expect.objectContaining({ code: 'storage_failed' }),
+    )
+  })
+
+  test('as a session record on a full disk is none, and nothing fails (ST-08)', async () => {
+    const { store } = createStores()
+    await store.read()
+    await plant(store.name, 'session', 'current', 5)
+    const original = IDBObjectStore.prototype.put
+    IDBObjectStore.prototype.put = () => {
+      throw new DOMException('full', 'QuotaExceededError')
+    }
+    try {
+      expect(await store.read()).toBeUndefined()
+    } finally {
+      IDBObjectStore.prototype.put = original
+    }
+  })
+
+  test(
+    'as a transaction is one that can be used, or none, and is cleared away (CB-12, AR-12)',
+    slow,
+    async () => {
+      const { browser, store } = createStores()
+      await store.read()
+      const now = browser.now()
+      const sent = { nonce: 'n', verifier: 'v', redirectUri: 'r' }
+      const nearly = fc.oneof(
+        changed(
+          () => transaction(now, { sent, params: { prompt: 'login' } }),
+          ['kind', 'createdAt', 'returnTo', 'params', 'session', 'generation', 'report', 'sent'],
+        ),
+        changed(() => outcome(now), ['kind', 'createdAt', 'returnTo', 'result']),
+      )
+      await fc.assert(
+        fc.asyncProperty(fc.oneof(anything, nearly), async (value) => {
+          await plant(store.name, 'transactions', 'key', value)
+          const found = await store.readTransaction('key')
+          expect(await store.takeTransaction('key', taking(now))).toEqual(found)
+          if (found) expect(new URL(found.returnTo).origin).toBe('https://app.example')
+          await plant(store.name, 'transactions', 'key', value)
+          await store.addTransaction('other', transaction(now))
+          const { transactions } = await readDatabase(store.name)
+          expect(transactions?.map(([key]) => key)).toEqual(found ? ['key', 'other'] : ['other'])
+        }),
+        { numRuns: 150 },
+      )
+    },
+  )
+
+  test('leads nowhere else than to this origin (AR-10)', async () => {
+    const { browser, store } = createStores()
+    await store.read()
+    for (const returnTo of [
+      'https://evil.example/',
+      'https://app.example.evil.example/',
+      '//evil.example',
+      'javascript:0',
+    ]) {
+      await plant(store.name, 'transactions', 'key', transaction(browser.now(), { returnTo }))
+      expect(await store.readTransaction('key')).toBeUndefined()
+    }
+  })
+
+  test('as metadata is an object with a time, or nothing (CB-12)', slow, async () => {
+    const { store } = createStores()
+    await store.read()
+    const nearly = changed(() => ({ metadata: {}, fetchedAt: 1 }), ['metadata', 'fetchedAt'])
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(anything, nearly), async (value) => {
+        await plant(store.name, 'server', 'metadata', value)
+        const { metadata, fetchedAt } = (await store.readMetadata()) ?? {
+          metadata: {},
+          fetchedAt: 0,
+        }
+        expect(typeof metadata).toBe('object')
+        expect(metadata).not.toBeNull()
+        expect(0 - fetchedAt).not.toBeNaN()
+      }),
+      { numRuns: 100 },
+    )
+  })
+})
+
+describe('clearing up', () => {
+  const place = () => `https://app.example/${++names}/tokenward/login.html`
+  const databases = async () => (await indexedDB.databases()).map(({ name }) => name)
+
+  test('deletes the database of a former client, with its refresh token (ST-09)', async () => {
+    const { browser, config, store } = createStores()
+    const here = place()
+    await store.update(() => activeRecord(browser.now(), { refreshToken: 'left behind' }))
+    await store.tidy(here)
+    const changed = createStore(
+      { ...config, clientId: `${config.clientId}-new` },
+      browser.platform(),
+    )
+    await changed.update(() => activeRecord(browser.now()))
+    expect(await databases()).toContain(store.name)
+    await changed.tidy(here)
+    expect(await databases()).not.toContain(store.name)
+    expect(await changed.read()).toBeDefined()
+    await changed.tidy(here)
+    expect(await changed.read()).toBeDefined()
+  })
+
+  test('leaves a database alone that another worker uses, or has never used here (CF-10)', async () => {
+    const { browser, config, store, open } = createStores()
+    const [here, there, third] = [place(), place(), place()]
+    await store.update(() => activeRecord(browser.now()))
+    await store.tidy(here)
+    await open().tidy(there)
+    const other = createStore({ ...config, issuer: 'https://other.example' }, browser.platform())
+    await other.tidy(third)
+    await other.tidy(here)
+    expect(await store.read()).toBeDefined()
+    // Until nobody does any more.
+    await other.tidy(there)
+    expect(await databases()).not.toContain(store.name)
+  })
+
+  test('tries again where somebody holds on to the former database', async () => {
+    const { browser, config, store } = createStores()
+    const here = place()
+    await store.tidy(here)
+    const holder = await openRaw(store.name)
+    const changed = createStore(
+      { ...config, clientId: `${config.clientId}-new` },
+      browser.platform(),
+    )
+    const tidied = changed.tidy(here).catch((cause: unknown) => cause)
+    await browser.pass(3_000)
+    expect(await tidied).toBeInstanceOf(Error)
+    holder.close()
+    await changed.tidy(here)
+    expect(await databases()).not.toContain(store.name)
+  })
+
+  test('deletes nothing that does not look like a database of ours', async () => {
+    const { store } = createStores()
+    const here = place()
+    await store.tidy(place())
+    ;(await openRaw('precious', 1)).close()
+    for (const value of ['precious', 5, null, { name: 'precious' }, ['precious']]) {
+      await plant('tokenward', 'places', here, value)
+      await store.tidy(here)
+      expect(await databases()).toContain('precious')
+    }
+  })
+
+  test('drops what is left of a sign-in that was begun more than an hour ago (AR-12)', async () => {
+    const { browser, store, open } = createStores()
+    const sent = { nonce: 'the-nonce', verifier: 'the-verifier', redirectUri: 'x' }
+    await store.addTransaction('key', transaction(browser.now(), { sent }))
+    browser.setClock(3_600_001)
+    await open().tidy(place())
+    expect(JSON.stringify(await readDatabase(store.name))).not.toContain('the-')
+  })
+})
+
+test('a sign-out takes every sign-in that is under way with it, in one go (SE-01, AR-12)', async () => {
+  const { browser, store } = createStores()
+  const sent = { nonce: 'the-nonce', verifier: 'the-verifier', redirectUri: 'x' }
+  const record = activeRecord(browser.now(), { refreshToken: 'the-refresh', idToken: 'the-id' })
+  await store.update(() => ({ ...record, accessToken: 'the-access' }))
+  await store.addTransaction('a', transaction(browser.now(), { sent }))
+  await store.update(() => ({ status: 'ended', generation: 0, reason: 'ended' }))
+  expect(await store.readTransaction('a')).toBeDefined()
+  await store.update(() => ({ ...record, accessToken: 'the-access' }))
+  const seen = watchTransactions()
+  await store.update(() => ({ status: 'ended', generation: 0, reason: 'logout' }))
+  expect(seen).toHaveLength(1)
+  expect(JSON.stringify(await readDatabase(store.name))).not.toContain('the-')
 })
 
 test('the outcome of a sign-in survives a restart of the worker (CB-06)', async () => {

@@ -177,14 +177,6 @@ describe('the database', () => {
     expect(text).not.toContain('the-verifier')
     expect(text).not.toContain('the-nonce')
   })
-
-  test('keeps no hint of a logout once the browser has left', async () => {
-    const { store, transactions } = createWorld()
-    const logout = { kind: 'logout', returnTo: root, idToken: 'the-id-token' } as const
-    const departure = await transactions.depart(await transactions.begin(logout), ['logout'])
-    expect(departure?.transaction.idToken).toBe('the-id-token')
-    expect(JSON.stringify(await readDatabase(store.name))).not.toContain('the-id-token')
-  })
 })
 
 describe('returnTo (AR-10)', () => {

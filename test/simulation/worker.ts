@@ -95,13 +95,10 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
     const owner: Owner = { name: `${name}.${++count}` }
     const platform = createPlatform(world, owner)
     const mutated = mutation?.platform?.(platform) ?? platform
-    const store = createStore(config, mutated)
-    const parts = assemble(
-      config,
-      mutated,
-      createBridge(world, owner),
-      mutation?.store?.(store) ?? store,
-    )
+    const parts = assemble(config, mutated, createBridge(world, owner), (...input) => {
+      const store = createStore(...input)
+      return mutation?.store?.(store) ?? store
+    })
     const events: Incarnation['events'] = new Set()
     return {
       ...{ owner, parts, events },

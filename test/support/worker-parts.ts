@@ -73,7 +73,11 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
     const events: WireEvent[] = []
     const steps: TraceStep['step'][] = []
     const note = (step: TraceStep['step']) => void steps.push(step)
-    const realStore = createStore(config, platform)
+    const realStore = createStore(config, platform, {
+      lost: () => session.lost(),
+      damaged: (error) => void session.tellProblem(error),
+      orphaned: (refreshToken) => void authorizationServer.revoke(refreshToken),
+    })
     const store: Store = {
       ...realStore,
       update: async (next) => {
