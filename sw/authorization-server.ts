@@ -1,6 +1,7 @@
 import * as oauth from 'oauth4webapi'
 import { TokenError, type TokenErrorCode } from '../src/shared/errors.js'
 import type { Claims } from '../src/shared/protocol.js'
+import { bytesOf, parseObject, readJwt } from './jwt.js'
 import { type Config, checkMetadata } from './options.js'
 import type { Platform } from './platform.js'
 import type { Store, Transaction } from './store.js'
@@ -81,11 +82,14 @@ const notActed: ReadonlySet<number> = new Set([408, 429, 503, 511])
 
 /** Claims that only serve the protocol; the rest is what the page may know of the user. */
 const protocolClaims = names(
-  'acr amr at_hash aud auth_time azp c_hash exp iat iss jti nbf nonce s_hash sid',
+  '__proto__ acr amr at_hash aud auth_time azp c_hash exp iat iss jti nbf nonce s_hash sid',
 )
 
 const userClaims = (claims: object = {}): Claims =>
-  Object.fromEntries(Object.entries(claims).filter(([name]) => !protocolClaims.has(name)))
+  // Nested too deep to be cloned, they could neither be stored nor sent: better to know it here.
+  structuredClone(
+    Object.fromEntries(Object.entries(claims).filter(([name]) => !protocolClaims.has(name))),
+  )
 
 /** Words of a server, made harmless: short, and without control characters. */
 const quote = (words: unknown): string =>
@@ -97,38 +101,43 @@ const oauthError = (code: string, description: unknown): TokenError =>
     `The authorization server answered ${quote(code)}. ${quote(description)}`,
   )
 
-const invalidAnswer = (what: string, cause?: unknown): TokenError =>
-  new TokenError('invalid_token_response', `The token endpoint's answer ${what}.`, cause)
+/** Without a cause: those of the protocol library contain the whole answer, tokens and all. */
+const invalidAnswer = (what: string): TokenError =>
+  new TokenError('invalid_token_response', `The authorization server's answer ${what}.`)
 
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : '')
 
-const parseObject = (text: string): Record<string, unknown> | undefined => {
-  try {
-    const value: unknown = JSON.parse(text)
-    return value instanceof Object ? { ...value } : undefined
-  } catch {
-    return undefined
-  }
+/** Is this claim half of the hash of `value` (OpenID Connect Core 3.1.3.6)? */
+const isHalfHash = async (alg: unknown, value: string, claim: unknown): Promise<boolean> => {
+  // EdDSA, whose name says no length, hashes with SHA-512.
+  const [, bits = '512'] = /(256|384)$/.exec(String(alg)) ?? []
+  const hash = await crypto.subtle.digest(`SHA-${bits}`, new TextEncoder().encode(value))
+  return String(new Uint8Array(hash, 0, hash.byteLength / 2)) === String(bytesOf(String(claim)))
 }
 
-/** The claims of a JWT, unchecked. */
-const readPayload = (jwt: string): Record<string, unknown> => {
-  const base64 = (jwt.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/')
-  try {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))
-    return parseObject(new TextDecoder().decode(bytes)) ?? {}
-  } catch {
-    return {}
-  }
+/** `max_age` of a request, which the ID token then has to keep to. */
+const maxAgeOf = ({ max_age: maxAge = '' }: Record<string, string>): number | undefined =>
+  /^\d+$/.test(maxAge) ? Number(maxAge) : undefined
+
+/** Has the request insisted on an `acr` that this is not (OpenID Connect Core 5.5.1.1)? */
+const lacksAcr = ({ claims = '' }: Record<string, string>, acr: unknown): boolean => {
+  const asked = parseObject(claims)?.['id_token'] as
+    | { acr?: { essential?: boolean; value?: string; values?: string[] } }
+    | undefined
+  const { essential, value, values = value && [value] } = asked?.acr ?? {}
+  return essential === true && (acr === undefined || values?.includes(String(acr)) === false)
 }
 
-const readBody = async (response: Response): Promise<string> => {
+const readBody = async (
+  response: Response,
+  code: TokenErrorCode = 'invalid_token_response',
+): Promise<string> => {
   let bytes = 0
   const limited = response.body?.pipeThrough(
     new TransformStream<Uint8Array, Uint8Array>({
       transform: (chunk, controller) => {
         bytes += chunk.byteLength
-        if (bytes > mostBytes) throw invalidAnswer('is too long')
+        if (bytes > mostBytes) throw new TokenError(code, 'The answer of the server is too long.')
         controller.enqueue(chunk)
       },
     }),
@@ -153,11 +162,19 @@ const retryAfterOf = (response: Response, now: number): number | undefined => {
   return ms > 0 ? ms : undefined
 }
 
+/** How to send one request of the protocol library, or a plain one. */
+type Send = (options: {
+  [oauth.customFetch]: (url: string, init: RequestInit) => Promise<Response>
+  [oauth.allowInsecureRequests]: boolean
+  signal: AbortSignal
+}) => Promise<Response>
+
 /** Everything that is said to the authorization server. */
 export const createAuthorizationServer = (
   config: Config,
-  store: Pick<Store, 'readMetadata' | 'writeMetadata'>,
+  store: Pick<Store, 'read' | 'readMetadata' | 'writeMetadata' | 'readKeys' | 'writeKeys'>,
   { fetch, now, online, wait }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'online'>,
+  tellProblem: (error: TokenError) => Promise<unknown> = async () => {},
 ) => {
   const { issuer, clientId } = config
   const wantsIdToken = config.scope.split(' ').includes('openid')
@@ -166,11 +183,14 @@ export const createAuthorizationServer = (
   let known: AuthorizationServerMetadata | undefined
   let endpoints: string[] = []
 
-  const remember = (metadata: AuthorizationServerMetadata) => {
-    known = metadata
-    endpoints = Object.entries(metadata).flatMap(([name, value]) =>
+  const endpointsOf = (metadata: AuthorizationServerMetadata): string[] =>
+    Object.entries(metadata).flatMap(([name, value]) =>
       /(?<!userinfo)_endpoint$|^jwks_uri$/.test(name) ? String(value).split('?')[0] : [],
     ) as string[]
+
+  const remember = (metadata: AuthorizationServerMetadata) => {
+    known = metadata
+    endpoints = endpointsOf(metadata)
     return metadata
   }
   if (config.metadata) remember(config.metadata)
@@ -190,11 +210,7 @@ export const createAuthorizationServer = (
   const exchange = async <T>(
     limit: number,
     code: TokenErrorCode,
-    send: (options: {
-      [oauth.customFetch]: (url: string, init: RequestInit) => Promise<Response>
-      [oauth.allowInsecureRequests]: boolean
-      signal: AbortSignal
-    }) => Promise<Response>,
+    send: Send,
     read: (response: Response) => Promise<T>,
   ): Promise<T> => {
     let target = issuer
@@ -202,7 +218,7 @@ export const createAuthorizationServer = (
       try {
         const response = await send({
           [oauth.customFetch]: (url, init) => {
-            target = url
+            target = url.split('?')[0] as string
             return fetch(url, {
               ...init,
               mode: 'cors',
@@ -222,7 +238,7 @@ export const createAuthorizationServer = (
           cause instanceof oauth.OperationProcessingError ||
           cause instanceof oauth.UnsupportedOperationError
         ) {
-          throw invalidAnswer(`cannot be used: ${cause.message}`, cause)
+          throw invalidAnswer(`cannot be used: ${cause.message}`)
         }
         throw unreachable(code, target, cause)
       }
@@ -231,28 +247,41 @@ export const createAuthorizationServer = (
     throw new TokenError('timeout', `${target} took more than ${limit / 1000} s.`)
   }
 
-  const discover = async (): Promise<AuthorizationServerMetadata> => {
-    const unusable = (what: string) => new TokenError('metadata_unreachable', `${issuer} ${what}`)
-    const metadata = await exchange(
-      requestLimit,
-      'metadata_unreachable',
-      (options) => oauth.discoveryRequest(new URL(issuer), options),
-      async (response) => {
-        if (response.ok) return parseObject(await readBody(response))
-        throw unusable(
-          `answered ${response.status} for its metadata. If it has none, give the option issuer ` +
-            'the metadata itself.',
-        )
-      },
-    )
-    if (!metadata) throw unusable('sent metadata that is not JSON.')
-    return checkMetadata(metadata as unknown as AuthorizationServerMetadata, issuer, config.root)
+  /** Gets a JSON object that the server publishes. */
+  const readDocument = async (what: string, send: Send): Promise<Record<string, unknown>> => {
+    const code = 'metadata_unreachable'
+    const unusable = (how: string) => new TokenError(code, `${issuer} ${how}`)
+    const found = await exchange(requestLimit, code, send, async (response) => {
+      if (response.ok) return parseObject(await readBody(response, code))
+      throw unusable(
+        `answered ${response.status} for its ${what}. If there is none, give the option issuer ` +
+          'the metadata itself.',
+      )
+    })
+    if (!found) throw unusable(`sent ${what} that is not JSON.`)
+    return found
   }
 
-  /** What was stored is checked like what is discovered: pages can write to the database too. */
+  const discover = async (): Promise<AuthorizationServerMetadata> => {
+    const found: unknown = await readDocument('metadata', (options) =>
+      oauth.discoveryRequest(new URL(issuer), options),
+    )
+    return checkMetadata(found as AuthorizationServerMetadata, issuer, config.root)
+  }
+
+  const isAtIssuer = (url: string): boolean => url.startsWith(`${new URL(issuer).origin}/`)
+
+  /**
+   * What was stored is checked like what is discovered: pages can write to the database too. So it
+   * only counts if it leads nowhere but to the issuer's own origin: no script that was in a page
+   * once can send refresh tokens elsewhere. Where a server spreads over several origins, each
+   * worker that needs the metadata asks for it.
+   */
   const readStored = async () => {
     const stored = await store.readMetadata()
-    return stored && { ...stored, metadata: checkMetadata(stored.metadata, issuer, config.root) }
+    if (!stored) return
+    const metadata = checkMetadata(stored.metadata, issuer, config.root)
+    return endpointsOf(metadata).every(isAtIssuer) ? { ...stored, metadata } : undefined
   }
 
   /** The metadata: given, remembered, stored for a day, or discovered; an old one if need be. */
@@ -262,14 +291,33 @@ export const createAuthorizationServer = (
     const age = now() - (stored?.fetchedAt ?? 0)
     if (stored && age >= 0 && age < metadataLife) return remember(stored.metadata)
     try {
-      const discovered = remember(await discover())
+      const discovered = await discover()
+      const { token_endpoint: endpoint } = discovered
+      // Who is signed out has nothing to lose that a first visit would not lose as well.
+      const isMove = stored && !isAtIssuer(endpoint as string)
+      if (isMove && (await store.read())?.status === 'active') {
+        throw new TokenError(
+          'invalid_configuration',
+          `${issuer} has moved its token endpoint to ${endpoint}, which is not used yet. Give the ` +
+            'option issuer the metadata itself, or sign out.',
+        )
+      }
       await store.writeMetadata(discovered).catch(() => {})
-      return discovered
+      return remember(discovered)
     } catch (error) {
-      if (stored && error instanceof TokenError && error.transient) return remember(stored.metadata)
-      throw error
+      if (!stored || !(error instanceof TokenError)) throw error
+      if (!error.transient) await tellProblem(error)
+      return remember(stored.metadata)
     }
   }
+
+  const checkSignature = config.idTokenSignature?.createCheck({
+    store,
+    now,
+    metadata,
+    readKeySet: (url) =>
+      readDocument('keys', ({ [oauth.customFetch]: get, signal }) => get(url, { signal })),
+  })
 
   /** Nobody checks `none`, and what is made with a secret is not for a public client (OIDC). */
   const withoutSecrets = (as: AuthorizationServerMetadata): AuthorizationServerMetadata => {
@@ -282,6 +330,10 @@ export const createAuthorizationServer = (
 
   /** A token response as the protocol library wants it: a sane lifetime, and nothing empty. */
   const toResponse = (body: Record<string, unknown>): Response => {
+    const { access_token: token } = body
+    if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
+      throw invalidAnswer('has no access token that fits into a header')
+    }
     const present = Object.entries(body).filter(([, value]) => value !== null && value !== '')
     return Response.json({
       ...Object.fromEntries(present),
@@ -312,12 +364,41 @@ export const createAuthorizationServer = (
 
   /** How far the server's clock is ahead of ours, in s: it stamps the ID token as we get it. */
   const skewOf = (idToken: unknown): number => {
-    const { iat } = readPayload(String(idToken))
+    const { iat } = readJwt(String(idToken), 1)
     return typeof iat === 'number' ? Math.floor(iat - now() / 1000) : 0
   }
 
   const refusedIdToken = (cause: unknown): TokenError =>
-    new TokenError('invalid_id_token', `The ID token was refused: ${messageOf(cause)}`, cause)
+    cause instanceof TokenError
+      ? cause
+      : new TokenError('invalid_id_token', `The ID token was refused: ${messageOf(cause)}`)
+
+  /** What oauth4webapi leaves: azp beside one aud, an empty sub, hashes, and the signature. */
+  const assertIdToken = async (
+    answer: oauth.TokenEndpointResponse,
+    claims: oauth.IDToken,
+    code?: string | null,
+  ): Promise<void> => {
+    const idToken = answer.id_token as string
+    const { alg } = readJwt(idToken, 0)
+    let wrong = claims.sub ? '' : 'sub'
+    if ((claims.azp ?? clientId) !== clientId) wrong = 'azp'
+    for (const [name, value] of Object.entries({ at_hash: answer.access_token, c_hash: code })) {
+      const claim = claims[name]
+      if (value && claim !== undefined && !(await isHalfHash(alg, value, claim))) wrong = name
+    }
+    if (wrong) throw new Error(`its ${wrong} is not the right one.`)
+    await checkSignature?.(idToken)
+  }
+
+  /** Sends a form, and reads the JSON that a server answers with this status if all is well. */
+  const ask = (status: number, send: Send): Promise<Record<string, unknown>> =>
+    exchange(requestLimit, 'token_endpoint_unreachable', send, async (response) => {
+      const parsed = parseObject(await readBody(response))
+      if (response.status !== status) throw tokenError(response.status, parsed)
+      if (!parsed || !isJson(response)) throw invalidAnswer('is not JSON')
+      return parsed
+    })
 
   const readRefreshAnswer = async (
     as: AuthorizationServerMetadata,
@@ -364,14 +445,18 @@ export const createAuthorizationServer = (
       redirectUri: config.authUrls.callback,
     }),
 
-    /** The authorization request (RFC 6749 4.1.1, RFC 7636 4.3, OpenID Connect Core 3.1.2.1). */
+    /**
+     * The authorization request (RFC 6749 4.1.1, RFC 7636 4.3, OpenID Connect Core 3.1.2.1); where
+     * the server wants it so, pushed to it beforehand (RFC 9126).
+     */
     authorizationUrl: async (
       state: string,
       { nonce, verifier, redirectUri }: NonNullable<Transaction['sent']>,
       params: Record<string, string>,
     ): Promise<string> => {
-      const url = new URL((await metadata()).authorization_endpoint as string)
-      const all = {
+      const as = await metadata()
+      const url = new URL(as.authorization_endpoint as string)
+      let all: Record<string, string> = {
         ...config.authorizationParams,
         ...params,
         ...resource,
@@ -384,13 +469,25 @@ export const createAuthorizationServer = (
         code_challenge_method: 'S256',
         ...(wantsIdToken && { nonce }),
       }
+      if (as.require_pushed_authorization_requests) {
+        const { request_uri: uri } = await ask(201, ({ [oauth.customFetch]: post, signal }) =>
+          post(as.pushed_authorization_request_endpoint as string, {
+            method: 'POST',
+            body: new URLSearchParams(all),
+            signal,
+          }),
+        )
+        if (typeof uri !== 'string') throw invalidAnswer('has no request_uri')
+        all = { client_id: clientId, request_uri: uri }
+      }
       for (const [name, value] of Object.entries(all)) url.searchParams.set(name, value)
       return url.href
     },
 
     /**
      * Redeems the answer that arrived at the callback (RFC 6749 4.1.3, RFC 9207,
-     * OpenID Connect Core 3.1.3).
+     * OpenID Connect Core 3.1.3). `asked`: the parameters of the request; `max_age` and an
+     * essential `acr` among them are what the ID token has to keep to.
      *
      * @throws TokenError with the server's own code, or why its answer cannot be trusted
      */
@@ -398,7 +495,7 @@ export const createAuthorizationServer = (
       params: URLSearchParams,
       state: string,
       { nonce, verifier, redirectUri }: NonNullable<Transaction['sent']>,
-      maxAge?: number,
+      asked: Record<string, string> = {},
     ): Promise<SignIn> => {
       const as = await metadata()
       let checked: URLSearchParams
@@ -410,25 +507,16 @@ export const createAuthorizationServer = (
           : new TokenError('invalid_callback', `The answer was refused: ${messageOf(cause)}`)
       }
       const issuedAt = now()
-      const body = await exchange(
-        requestLimit,
-        'token_endpoint_unreachable',
-        (options) =>
-          oauth.authorizationCodeGrantRequest(
-            as,
-            client(),
-            oauth.None(),
-            checked,
-            redirectUri,
-            verifier,
-            { ...options, additionalParameters: resource },
-          ),
-        async (response) => {
-          const parsed = parseObject(await readBody(response))
-          if (response.status !== 200) throw tokenError(response.status, parsed)
-          if (!parsed || !isJson(response)) throw invalidAnswer('is not JSON')
-          return parsed
-        },
+      const body = await ask(200, (options) =>
+        oauth.authorizationCodeGrantRequest(
+          as,
+          client(),
+          oauth.None(),
+          checked,
+          redirectUri,
+          verifier,
+          { ...options, additionalParameters: resource },
+        ),
       )
       assertBearer(body)
       const skew = skewOf(body['id_token'])
@@ -440,13 +528,14 @@ export const createAuthorizationServer = (
           withoutSecrets(as),
           client(skew),
           toResponse(body),
-          wantsIdToken ? { expectedNonce: nonce, requireIdToken: true, maxAge } : { maxAge },
+          {
+            maxAge: maxAgeOf(asked),
+            ...(wantsIdToken && { expectedNonce: nonce, requireIdToken: true }),
+          },
         )
         const claims = oauth.getValidatedIdTokenClaims(answer)
-        // oauth4webapi looks at azp only beside several aud, and takes an empty sub.
-        if (claims && (!claims.sub || (claims.azp ?? clientId) !== clientId)) {
-          throw new Error('its sub is empty, or its azp is another client.')
-        }
+        if (claims) await assertIdToken(answer, claims, checked.get('code'))
+        if (lacksAcr(asked, claims?.acr)) throw new Error('its acr is not one that was asked for.')
         return { ...toTokens(answer, issuedAt), claims: userClaims(claims), subject: claims?.sub }
       } catch (cause) {
         throw refusedIdToken(cause)
@@ -480,7 +569,7 @@ export const createAuthorizationServer = (
       idToken: string,
       { subject, accessToken }: { subject?: string; accessToken?: string },
     ): Promise<RefreshedIdToken> => {
-      const { iss = issuer, sub = subject, aud = clientId } = readPayload(idToken)
+      const { iss = issuer, sub = subject, aud = clientId } = readJwt(idToken, 1)
       // A claim that is missing, or cannot be read, names nobody else: that is refused below.
       const isOurs = iss === issuer && [aud].flat().includes(clientId)
       if (!isOurs || (subject ?? sub) !== sub) return { kind: 'other-user' }
@@ -490,7 +579,9 @@ export const createAuthorizationServer = (
           client(skewOf(idToken)),
           Response.json({ access_token: accessToken, token_type: 'bearer', id_token: idToken }),
         )
-        return { kind: 'same', claims: userClaims(oauth.getValidatedIdTokenClaims(answer)) }
+        const claims = oauth.getValidatedIdTokenClaims(answer)
+        if (claims) await assertIdToken(answer, claims)
+        return { kind: 'same', claims: userClaims(claims) }
       } catch (cause) {
         return { kind: 'unusable', error: refusedIdToken(cause) }
       }

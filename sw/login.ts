@@ -36,10 +36,6 @@ const checkParams = (params: Record<string, string> = {}): Record<string, string
   )
 }
 
-/** `max_age` of the request, which the ID token then has to keep to. */
-const maxAgeOf = (params: Record<string, string>): number | undefined =>
-  /^\d+$/.test(params['max_age'] ?? '') ? Number(params['max_age']) : undefined
-
 /** Is this a well-formed answer (RFC 6749 4.1.2), each parameter there once at most? */
 const isWellFormed = (params: URLSearchParams): boolean => {
   const once = ['state', 'code', 'error', 'iss'].every((name) => params.getAll(name).length <= 1)
@@ -221,8 +217,8 @@ export const createLogin = (
             'The answer of the authorization server is malformed.',
           )
         }
-        const maxAge = maxAgeOf({ ...config.authorizationParams, ...transaction.params })
-        await signIn(transaction, await server.redeem(params, state, transaction.sent, maxAge))
+        const asked = { ...config.authorizationParams, ...transaction.params }
+        await signIn(transaction, await server.redeem(params, state, transaction.sent, asked))
         await transactions.finish(state, transaction, 'signed-in')
       } catch (cause) {
         const error = asTokenError(cause)

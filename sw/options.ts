@@ -1,6 +1,7 @@
 import { TokenError } from '../src/shared/errors.js'
 import type { AuthPage } from '../src/shared/protocol.js'
 import type { AuthorizationServerMetadata } from './authorization-server.js'
+import type { IdTokenSignature } from './jwks.js'
 import type { Trace } from './trace.js'
 
 /** An API whose requests get the access token. */
@@ -104,6 +105,11 @@ export interface TokenWorkerOptions {
    * @default '<scope>tokenward/callback.html'
    */
   redirectUri?: string
+  /**
+   * Verifies the signatures of ID tokens: `jwks()`. Without it they are not looked at, because the
+   * worker gets them from the token endpoint itself, over TLS (OpenID Connect Core 3.1.3.7).
+   */
+  idTokenSignature?: IdTokenSignature
   /** Builds the logout URL for servers whose metadata has no `end_session_endpoint`. */
   logoutUrl?: (context: LogoutContext) => string
   /** Called with each step of the worker's work; it carries no secret. For demos and debugging. */
@@ -141,13 +147,14 @@ export interface Config {
   root: string
   /** http is allowed, because worker and server are on a loopback host. */
   loopback: boolean
+  idTokenSignature?: IdTokenSignature
   logoutUrl?: TokenWorkerOptions['logoutUrl']
   trace?: Trace
 }
 
 const optionNames =
   'issuer clientId apis scope authorizationParams leeway silentLoginTimeout rotationGrace ' +
-  'storage authPath redirectUri logoutUrl trace'
+  'storage authPath redirectUri idTokenSignature logoutUrl trace'
 const apiOptionNames = 'url scope resource unauthenticated'
 
 /** What people who come from other libraries look for. */
@@ -279,10 +286,14 @@ export const checkMetadata = (
     `issuer is "${issuer}", but the server calls itself "${metadata.issuer}". They must be the ` +
       'same to the last slash.',
   )
-  const isUsed = /^(authorization|token|revocation|end_session)_endpoint$/
+  const isUsed =
+    /^(authorization|token|revocation|end_session|pushed_authorization_request)_endpoint$|^jwks_uri$/
   for (const [name, value] of Object.entries({
     authorization_endpoint: undefined,
     token_endpoint: undefined,
+    ...(metadata.require_pushed_authorization_requests && {
+      pushed_authorization_request_endpoint: undefined,
+    }),
     ...metadata,
   })) {
     if (isUsed.test(name)) secureUrl(`issuer: ${name}`, value, new URL(root))
@@ -315,7 +326,8 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   must(isRecord(options), 'give it an object with issuer, clientId and apis.')
   refuseUnknownNames('option', options, optionNames)
   const root = new URL(scope)
-  const { clientId, storage = 'indexeddb', authPath = 'tokenward/', logoutUrl, trace } = options
+  const { clientId, storage = 'indexeddb', authPath = 'tokenward/' } = options
+  const { idTokenSignature, logoutUrl, trace } = options
   const given = options.issuer
   const metadata = isRecord(given) ? (given as AuthorizationServerMetadata) : undefined
   const issuer = (metadata?.issuer ?? given) as string
@@ -330,6 +342,11 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   for (const value of [logoutUrl, trace]) {
     must(value === undefined || typeof value === 'function', 'logoutUrl, trace: not a function.')
   }
+  // jwks itself, without brackets, would check nothing.
+  must(
+    idTokenSignature === undefined || isRecord(idTokenSignature),
+    'idTokenSignature must be jwks().',
+  )
   const page = (name: string) => new URL(`${authPath}${name}.html`, root).href
   const { redirectUri = page('callback') } = options
   const { href } = plainUrl('redirectUri', redirectUri, root)
@@ -366,6 +383,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     authUrls,
     root: root.href,
     loopback: isLoopback(root.hostname),
+    idTokenSignature,
     logoutUrl,
     trace,
   }

@@ -86,11 +86,22 @@ export interface Outcome {
   login?: true
 }
 
+/** When what the server publishes was fetched: ms since 1970. */
+interface StoredMetadata {
+  metadata: AuthorizationServerMetadata
+  fetchedAt: number
+}
+
+interface StoredKeys {
+  keys: JsonWebKey[]
+  fetchedAt: number
+}
+
 // What is read may have been written by any script of the origin, so nothing is known of its type.
 interface Schema extends DBSchema {
   session: { key: 'current'; value: unknown }
   transactions: { key: string; value: unknown }
-  server: { key: 'metadata'; value: unknown }
+  server: { key: 'metadata' | 'keys'; value: unknown }
 }
 
 /** What a store has to say beside its answers. */
@@ -396,6 +407,19 @@ export const createStore = (
       await tx.done
     })
 
+  /** What is kept of the server, if it still looks like it. */
+  const readPublished = async <T>(
+    key: Schema['server']['key'],
+    shape: Record<string, Check>,
+  ): Promise<T | undefined> => {
+    const kept = await use((db) => db.get('server', key))
+    return shaped(shape)(kept) ? (kept as T) : undefined
+  }
+
+  const writePublished = async (key: Schema['server']['key'], value: object): Promise<void> => {
+    await use((db) => db.put('server', value, key))
+  }
+
   return {
     name,
 
@@ -442,17 +466,15 @@ export const createStore = (
       await change(['transactions'], key, entryOf, () => outcome)
     },
 
-    readMetadata: async () => {
-      const stored = await use((db) => db.get('server', 'metadata'))
-      const isOne = shaped({ metadata: isRecord, fetchedAt: isNumber })(stored)
-      return isOne
-        ? (stored as { metadata: AuthorizationServerMetadata; fetchedAt: number })
-        : undefined
-    },
+    readMetadata: () =>
+      readPublished<StoredMetadata>('metadata', { metadata: isRecord, fetchedAt: isNumber }),
 
-    writeMetadata: async (metadata: AuthorizationServerMetadata): Promise<void> => {
-      await use((db) => db.put('server', { metadata, fetchedAt: now() }, 'metadata'))
-    },
+    writeMetadata: (metadata: AuthorizationServerMetadata) =>
+      writePublished('metadata', { metadata, fetchedAt: now() }),
+
+    readKeys: () => readPublished<StoredKeys>('keys', { keys: Array.isArray, fetchedAt: isNumber }),
+
+    writeKeys: (keys: JsonWebKey[]) => writePublished('keys', { keys, fetchedAt: now() }),
 
     /**
      * Clears up, once in the life of a worker: transactions that are too old, and the database

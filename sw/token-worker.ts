@@ -58,7 +58,7 @@ export const assemble = (
     orphaned: (refreshToken) => void server.revoke(refreshToken).catch(() => {}),
   })
   const session = createSession(store, root, platform, bridge.tellAll, note)
-  const server = createAuthorizationServer(config, store, platform)
+  const server = createAuthorizationServer(config, store, platform, session.tellProblem)
   const transactions = createTransactions(store, now, server.randomValue)
   const silentLogin = createSilentLogin(
     {

@@ -34,6 +34,10 @@ export interface FakeServerOptions {
   /** Claims of ID tokens beside the necessary ones; undefined leaves one out. */
   claims?: Record<string, unknown>
   header?: object
+  /** Makes ID tokens; by default their signature says nothing. */
+  sign?: (claims: object, header?: object) => string
+  /** What is published at `jwks_uri`. */
+  keys?: () => Response | Promise<Response>
   /** More for the metadata. */
   metadata?: Partial<AuthorizationServerMetadata>
   /** More for each answer of the token endpoint. */
@@ -54,6 +58,7 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
     ...options.metadata,
   }
   const codes = new Map<string, { asked: URLSearchParams; subject: string }>()
+  const pushed = new Map<string, URLSearchParams>()
   let current: { refreshToken?: string; clientId: string; subject: string } | undefined
   let replaced: string | undefined
   let count = 0
@@ -74,7 +79,7 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
 
     idToken: (clientId: string, subject: string, more: object = {}) => {
       const iat = Math.floor(now() / 1000)
-      return jwt(
+      return (options.sign ?? jwt)(
         {
           iss: issuer,
           sub: subject,
@@ -109,7 +114,8 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
 
     /** What the user's browser is sent back to, after signing in as `subject`. */
     authorize: (url: string, subject = 'alice'): URL => {
-      const asked = new URL(url).searchParams
+      const sent = new URL(url).searchParams
+      const asked = pushed.get(sent.get('request_uri') ?? '') ?? sent
       const code = `code-${randomUUID()}`
       server.secrets.push(code, asked.get('state') ?? '', asked.get('nonce') ?? '')
       codes.set(code, { asked, subject })
@@ -120,6 +126,13 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
         back.searchParams.set('iss', issuer)
       }
       return back
+    },
+
+    /** The answer to a pushed authorization request (RFC 9126 2.2). */
+    push: (params: URLSearchParams): Response => {
+      const uri = `urn:ietf:params:oauth:request_uri:${randomUUID()}`
+      pushed.set(uri, params)
+      return json({ request_uri: uri, expires_in: 60 }, 201)
     },
 
     /** The refresh token that the server takes now. */
@@ -135,6 +148,8 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
       const request = { url, init, params }
       server.requests.push(request)
       if (url.includes('/.well-known/')) return json(metadata)
+      if (url === metadata.jwks_uri && options.keys) return await options.keys()
+      if (url === metadata.pushed_authorization_request_endpoint) return server.push(params)
       if (url === metadata.revocation_endpoint) {
         server.revoked.push(params.get('token') ?? '')
         return new Response(null, { status: 200 })

@@ -88,7 +88,12 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
     }
     const tellPages = async (event: WireEvent) => void events.push(event)
     const session = createSession(store, config.root, platform, tellPages, note)
-    const authorizationServer = createAuthorizationServer(config, store, platform)
+    const authorizationServer = createAuthorizationServer(
+      config,
+      store,
+      platform,
+      session.tellProblem,
+    )
     const transactions = createTransactions(store, platform.now, authorizationServer.randomValue)
     const refresh = createRefresh(authorizationServer, session, platform, note)
     const accessToken = createAccessToken(
