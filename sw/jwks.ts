@@ -103,6 +103,8 @@ const findFault = async (jwt: string, keys: readonly JsonWebKey[]): Promise<stri
  */
 export const jwks = (): IdTokenSignature => ({
   createCheck: ({ store, now, metadata, readKeySet }) => {
+    let underWay: Promise<readonly JsonWebKey[]> | undefined
+
     const fetchKeys = async (): Promise<readonly JsonWebKey[]> => {
       const { jwks_uri: url } = await metadata()
       if (!url) {
@@ -127,8 +129,11 @@ export const jwks = (): IdTokenSignature => ({
       const age = Math.abs(now() - known.fetchedAt)
       let fault = await findFault(idToken, known.keys)
       if (!(age < (fault ? refetchPause : keysLife))) {
+        underWay ??= fetchKeys().finally(() => {
+          underWay = undefined
+        })
         try {
-          fault = await findFault(idToken, await fetchKeys())
+          fault = await findFault(idToken, await underWay)
         } catch (cause) {
           // The server cannot be asked, but this is what it said last.
           if (fault) throw cause

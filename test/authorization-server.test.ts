@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import type { TokenError } from '../src/shared/errors.js'
 import { json, jwt } from './support/fake-authorization-server.js'
@@ -96,6 +97,105 @@ describe('the authorization request', () => {
   test('has no nonce where no ID token is asked for', async () => {
     const { as, state, secrets } = createWorld({ options: { scope: 'read' } })
     expect(await as.authorizationUrl(state, secrets, {})).not.toContain('nonce')
+  })
+})
+
+describe('a request for more than a sign-in (AR-16)', () => {
+  const asked = {
+    max_age: '60',
+    acr_values: 'urn:example:mfa',
+    claims: '{"id_token":{"acr":{"essential":true}}}',
+    ui_locales: 'de en',
+  }
+
+  test('goes out as the page asks for it, and as the worker does', async () => {
+    const { as, state, secrets } = createWorld()
+    const url = new URL(await as.authorizationUrl(state, secrets, asked))
+    expect(Object.fromEntries(url.searchParams)).toMatchObject(asked)
+    const always = createWorld({ options: { authorizationParams: asked } })
+    const other = new URL(await always.as.authorizationUrl(state, secrets, {}))
+    expect(Object.fromEntries(other.searchParams)).toMatchObject(asked)
+    // Each of them once, whoever asks.
+    const both = new URL(await always.as.authorizationUrl(state, secrets, { max_age: '0' }))
+    expect(both.searchParams.getAll('max_age')).toEqual(['0'])
+  })
+
+  test('names the resource and the scopes of the APIs, at the token endpoint too', async () => {
+    const { as, server, state, secrets, signIn } = createWorld({
+      options: {
+        apis: [
+          { url: '/a/', resource: 'urn:api', scope: 'a:read' },
+          { url: '/b/', resource: 'urn:api', scope: 'b:read a:read' },
+        ],
+      },
+    })
+    const { searchParams } = new URL(await as.authorizationUrl(state, secrets, {}))
+    expect(searchParams.getAll('resource')).toEqual(['urn:api'])
+    expect(searchParams.get('scope')).toBe('openid a:read b:read')
+    await signIn()
+    expect(server.tokenRequests()[0]?.params.getAll('resource')).toEqual(['urn:api'])
+  })
+})
+
+describe('a server that wants requests pushed (AR-15)', () => {
+  const pushing = {
+    server: {
+      metadata: {
+        require_pushed_authorization_requests: true,
+        pushed_authorization_request_endpoint: 'https://login.example/par',
+      },
+    },
+  }
+
+  test('gets them, and the browser carries a reference alone, a new one each time', async () => {
+    const { as, server, config, state, secrets } = createWorld(pushing)
+    const url = await as.authorizationUrl(state, secrets, { prompt: 'login' })
+    const { searchParams } = new URL(url)
+    expect(Object.fromEntries(searchParams)).toEqual({
+      client_id: config.clientId,
+      request_uri: expect.stringMatching(/^urn:/),
+    })
+    const [, { init, params } = { init: {}, params: undefined }] = server.requests
+    expect(init).toMatchObject({ method: 'POST', credentials: 'omit', redirect: 'error' })
+    expect(Object.fromEntries(params ?? [])).toMatchObject({
+      response_type: 'code',
+      client_id: config.clientId,
+      redirect_uri: 'https://app.example/tokenward/callback.html',
+      state,
+      nonce: secrets.nonce,
+      code_challenge_method: 'S256',
+      prompt: 'login',
+    })
+    expect(params?.has('code_verifier')).toBe(false)
+    expect(await as.authorizationUrl(state, secrets, {})).not.toBe(url)
+    const back = server.authorize(url)
+    expect(await as.redeem(back.searchParams, state, secrets)).toHaveProperty('subject', 'alice')
+  })
+
+  test.each<[string, () => Response | Promise<Response>, string]>([
+    ['refuses', () => json({ error: 'invalid_scope' }, 400), 'invalid_scope'],
+    ['sends no reference', () => json({}, 201), 'invalid_token_response'],
+    ['sends tokens', () => json({ access_token: 'a' }), 'invalid_token_response'],
+    ['sends HTML', () => new Response('<html>', { status: 201 }), 'invalid_token_response'],
+    [
+      'cannot be reached',
+      () => Promise.reject(new TypeError('Failed to fetch')),
+      'token_endpoint_unreachable',
+    ],
+  ])('and then %s is not sent a plain one instead', async (_title, answer, code) => {
+    const { server, state, secrets, createWorker } = createWorld(pushing)
+    const { authorizationServer } = createWorker({
+      fetch: async (input, init) =>
+        String(input).endsWith('/par') ? await answer() : await server.fetch(input, init),
+    })
+    const error = await failure(authorizationServer.authorizationUrl(state, secrets, {}))
+    expect(error.code).toBe(code)
+  })
+
+  test('but does not need it, gets plain ones', async () => {
+    const metadata = { pushed_authorization_request_endpoint: 'https://login.example/par' }
+    const { as, state, secrets } = createWorld({ server: { metadata } })
+    expect(await as.authorizationUrl(state, secrets, {})).toContain('code_challenge=')
   })
 })
 
@@ -282,6 +382,16 @@ describe('the metadata', () => {
     expect(error.transient).toBe(true)
   })
 
+  test('that cannot be reached is named without its query (ER-02)', async () => {
+    const { server, signIn } = createWorld({
+      server: { metadata: { token_endpoint: 'https://login.example/token?policy=b2c' } },
+    })
+    server.answers.push(() => Promise.reject(new TypeError('Failed to fetch')))
+    const { code, message } = await failure(signIn())
+    expect(code).toBe('token_endpoint_unreachable')
+    expect(message).toContain('https://login.example/token.')
+  })
+
   test('that cannot be reached says what may be in the way (D11)', async () => {
     const { browser, state, secrets, createWorker } = createWorld()
     const fetch = async () => {
@@ -434,6 +544,21 @@ describe('signing in', () => {
     expect(error.message.length).toBeLessThan(300)
     expect(error.message).not.toMatch(/[^\x20-\x7e]/)
   })
+
+  test.each<[string, Record<string, unknown>]>([
+    ['a scope that is a list', { scope: ['a'] }],
+    ['an ID token of another', { id_token: jwt({ iss: 'https://evil.example' }) }],
+    ['an ID token that is no JSON', { id_token: 'x.secret-claims.z' }],
+    ['a type of token we have not', { token_type: 'mac' }],
+  ])(
+    'that fails for %s has no token in its error, however deep (ER-02)',
+    async (_title, tokens) => {
+      const { server, signIn } = createWorld({ server: { tokens } })
+      const seen = inspect(await failure(signIn()), { depth: Infinity, showHidden: true })
+      const secrets = [...server.secrets, 'secret-claims'].filter((secret) => secret.length > 8)
+      for (const secret of secrets) expect(seen).not.toContain(secret)
+    },
+  )
 
   test('that is refused in unknown words is a server_error (ER-02)', async () => {
     const { server, signIn } = createWorld()

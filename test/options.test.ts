@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
+import { jwks } from '../sw/jwks.js'
 import { parseOptions, type TokenWorkerOptions } from '../sw/options.js'
 
 const root = 'https://app.example/app/'
@@ -128,6 +129,7 @@ describe('a bad configuration is refused by name (CF-02)', () => {
       },
       /more than one resource \(urn:a, urn:b\)/,
     ],
+    ['jwks without its brackets', { idTokenSignature: jwks }, /must be jwks\(\)/],
     ['a scope that is a list', { scope: ['openid'] }, /scope must be a string/],
     ['authorizationParams that are a string', { authorizationParams: 'a=b' }, /must be an object/],
     ['authorizationParams that are a list', { authorizationParams: [] }, /must be an object/],
