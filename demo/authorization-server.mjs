@@ -91,7 +91,6 @@ export async function startAuthorizationServer({
   const store = createStore()
   const log = createRequestLog()
   const faults = createFaults()
-  const signingKey = await createSigningKey()
 
   const server = createServer((request, response) => {
     answer(request, response).catch((error) => {
@@ -104,9 +103,19 @@ export async function startAuthorizationServer({
   const listeningPort = Number(new URL(issuer).port)
 
   const consents = createConsents(options.consentRemembered ?? false)
-  const provider = createProvider(issuer, { ...options, settings, store, consents, signingKey })
-  const handleProtocol = provider.callback()
-  const handleInteraction = createInteractions({ provider, settings, consents })
+  const cookieKey = randomBytes(32).toString('base64url')
+
+  /** oidc-provider takes its keys once and for all; everything else is in the store. */
+  async function setUp() {
+    const signingKey = await createSigningKey()
+    const setup = { ...options, settings, store, consents, signingKey, cookieKey }
+    const provider = createProvider(issuer, setup)
+    return {
+      handleProtocol: provider.callback(),
+      handleInteraction: createInteractions({ provider, settings, consents }),
+    }
+  }
+  let { handleProtocol, handleInteraction } = await setUp()
 
   /** @param {Request} request @param {Response} response */
   async function answer(request, response) {
@@ -145,6 +154,10 @@ export async function startAuthorizationServer({
     /** For the tokens issued from now on. @param {number} seconds Whole seconds */
     setAccessTokenSeconds(seconds) {
       settings.accessTokenSeconds = seconds
+    },
+    /** Signs ID tokens with a new key from now on, and publishes no other. */
+    async rotateSigningKey() {
+      ;({ handleProtocol, handleInteraction } = await setUp())
     },
     /** All present access tokens become invalid. */
     expireAccessTokens: () => store.clear('AccessToken'),
@@ -191,7 +204,7 @@ async function importProvider() {
  * @param {string} issuer @param {any} setup
  */
 function createProvider(issuer, setup) {
-  const { clients, settings, store, consents, signingKey } = setup
+  const { clients, settings, store, consents, signingKey, cookieKey } = setup
   const { rotate = true, issueRefreshTokenAlways, revocation = true, endSession = true } = setup
   const { port } = new URL(issuer)
 
@@ -200,7 +213,7 @@ function createProvider(issuer, setup) {
     clients: clients.map(clientMetadata),
     jwks: { keys: [signingKey] },
     cookies: {
-      keys: [randomBytes(32).toString('base64url')],
+      keys: [cookieKey],
       // Cookies do not know ports: two servers on localhost would sign each other's user out.
       names: {
         session: `_session_${port}`,
