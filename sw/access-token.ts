@@ -1,5 +1,6 @@
 import { isTokenError, TokenError } from '../src/shared/errors.js'
 import { longestPause, longestWindow } from './backoff.js'
+import type { DpopKey } from './dpop.js'
 import type { Config } from './options.js'
 import type { Platform } from './platform.js'
 import type { Refresh } from './refresh.js'
@@ -10,7 +11,7 @@ import { withTimeLimit } from './time-limit.js'
 
 /** What a request gets: a token and whose it is, or why there is none. */
 export type TokenResult =
-  | { kind: 'token'; accessToken: string; owner: string }
+  | { kind: 'token'; accessToken: string; owner: string; dpopKey?: DpopKey }
   /** Nobody is signed in, or no longer: the API itself answers a request without a token. */
   | { kind: 'signed-out' }
   /** Somebody is signed in, but there is no token to be had now. */
@@ -34,7 +35,12 @@ const ownerOf = ({ subject, session }: ActiveRecord): string => subject ?? sessi
 const toResult = (record: ActiveRecord): TokenResult =>
   record.accessToken === undefined
     ? { kind: 'unavailable', error: notNow() }
-    : { kind: 'token', accessToken: record.accessToken, owner: ownerOf(record) }
+    : {
+        kind: 'token',
+        accessToken: record.accessToken,
+        owner: ownerOf(record),
+        dpopKey: record.dpopKey,
+      }
 
 /** Never send one user's request with another one's token. */
 const userChanged = (): TokenResult => {

@@ -1,5 +1,6 @@
 import type { TokenErrorCode } from '../src/shared/errors.js'
 import type { AccessToken, TokenResult } from './access-token.js'
+import type { Dpop } from './dpop.js'
 import type { ApiRule } from './options.js'
 import type { Platform } from './platform.js'
 import { withTimeLimit } from './time-limit.js'
@@ -12,6 +13,8 @@ export interface RequestContext {
   /** Keeps the worker alive for work that goes on behind the answer. */
   keepAlive(work: Promise<unknown>): void
 }
+
+type Token = TokenResult & { kind: 'token' }
 
 /** ms that one request waits for a token, everything together. */
 const waitLimit = 30_000
@@ -46,17 +49,19 @@ export const createApiRequest = (
   isProtocolEndpoint: (url: URL) => boolean,
   { fetch, now, wait, pages }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>,
   note?: Note,
+  dpop?: Pick<Dpop, 'fetch'>,
 ) => {
   let requests = 0
   /** When an API last refused a token that had just been renewed. ms since 1970 */
   const fruitless = new Map<ApiRule, number>()
 
   // `new Request` and `fetch` forget the referrer when they are given headers, unless told.
-  const send = (request: Request, token: string): Promise<Response> => {
+  const send = (request: Request, { accessToken, dpopKey }: Token): Promise<Response> => {
     const headers = new Headers(request.headers)
-    headers.set('authorization', `Bearer ${token}`)
+    headers.set('authorization', `Bearer ${accessToken}`)
     const { referrer, referrerPolicy } = request
-    return fetch(request, { headers, referrer, referrerPolicy })
+    const init = { headers, referrer, referrerPolicy }
+    return dpop ? dpop.fetch(request, init, dpopKey, accessToken) : fetch(request, init)
   }
 
   /** Is there still somebody who waits for the answer? */
@@ -94,7 +99,7 @@ export const createApiRequest = (
       throw cause
     }
 
-    const sendWithToken = async (token: string, owner: string): Promise<Response> => {
+    const sendWithToken = async (token: Token): Promise<Response> => {
       const spare = copyOf(request)
       step?.('attached')
       const response = await send(request, token).catch(lost)
@@ -102,19 +107,19 @@ export const createApiRequest = (
       if (!isTokenRefused(response) || !spare || request.keepalive) return answer(response)
       step?.('unauthorized')
       const current = accessToken.peek()
-      const isCurrent = current?.kind !== 'token' || current.accessToken === token
+      const isCurrent = current?.kind !== 'token' || current.accessToken === token.accessToken
       const age = now() - (fruitless.get(rule) ?? Number.NEGATIVE_INFINITY)
       if (isCurrent && age >= 0 && age < fruitlessFor) return answer(response)
-      const renewal = accessToken.renew(token)
+      const renewal = accessToken.renew(token.accessToken)
       context.keepAlive(renewal)
       const renewed = await bounded(renewal)
       if (renewed?.kind === 'signed-out') return answer(response)
       // The session is there, only its token is not: a 401 would look like the end of it.
       if (renewed?.kind !== 'token') return fail(renewed?.error.code)
-      if (renewed.owner !== owner) return fail('user_changed')
+      if (renewed.owner !== token.owner) return fail('user_changed')
       if (!(await isWanted(request, context))) return answer(response)
       step?.('retried')
-      const second = await send(spare, renewed.accessToken).catch(lost)
+      const second = await send(spare, renewed).catch(lost)
       if (isTokenRefused(second)) fruitless.set(rule, now())
       return answer(second)
     }
@@ -126,7 +131,7 @@ export const createApiRequest = (
       // Only now does a worker that has just been started know where these are.
       if (isProtocolEndpoint(new URL(request.url))) return answer(await fetch(request))
     }
-    if (result?.kind === 'token') return await sendWithToken(result.accessToken, result.owner)
+    if (result?.kind === 'token') return await sendWithToken(result)
     if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
       step?.('passed')
       return answer(await fetch(request))

@@ -1,6 +1,7 @@
 import * as oauth from 'oauth4webapi'
 import { TokenError, type TokenErrorCode } from '../src/shared/errors.js'
 import type { Claims } from '../src/shared/protocol.js'
+import type { Dpop, DpopKey } from './dpop.js'
 import { bytesOf, parseObject, readJwt } from './jwt.js'
 import { type Config, checkMetadata } from './options.js'
 import type { Platform } from './platform.js'
@@ -128,7 +129,8 @@ const lacksAcr = ({ claims = '' }: Record<string, string>, acr: unknown): boolea
   return essential === true && (acr === undefined || values?.includes(String(acr)) === false)
 }
 
-const readBody = async (
+/** The text of an answer, if it is not too long. */
+export const readBody = async (
   response: Response,
   code: TokenErrorCode = 'invalid_token_response',
 ): Promise<string> => {
@@ -179,6 +181,7 @@ export const createAuthorizationServer = (
   store: Pick<Store, 'read' | 'readMetadata' | 'writeMetadata' | 'readKeys' | 'writeKeys'>,
   { fetch, now, online, wait }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'online'>,
   tellProblem: (error: TokenError) => Promise<unknown> = async () => {},
+  dpop?: Pick<Dpop, 'fetch'>,
 ) => {
   const { issuer, clientId } = config
   const wantsIdToken = config.scope.split(' ').includes('openid')
@@ -210,12 +213,13 @@ export const createAuthorizationServer = (
         )
       : new TokenError('offline', 'There is no network.', cause)
 
-  /** Sends one request and reads its answer, all within `limit` ms. */
+  /** Sends one request and reads its answer, all within `limit` ms; for tokens, with `dpopKey`. */
   const exchange = async <T>(
     limit: number,
     code: TokenErrorCode,
     send: Send,
     read: (response: Response) => Promise<T>,
+    tokens?: { dpopKey: DpopKey | undefined },
   ): Promise<T> => {
     let target = issuer
     const answer = await withTimeLimit(wait, limit, async (signal) => {
@@ -223,14 +227,15 @@ export const createAuthorizationServer = (
         const response = await send({
           [oauth.customFetch]: (url, init) => {
             target = url.split('?')[0] as string
-            return fetch(url, {
+            const all: RequestInit = {
               ...init,
               mode: 'cors',
               credentials: 'omit',
               cache: 'no-store',
               redirect: 'error',
               referrerPolicy: 'no-referrer',
-            })
+            }
+            return dpop && tokens ? dpop.fetch(url, all, tokens.dpopKey) : fetch(url, all)
           },
           [oauth.allowInsecureRequests]: config.loopback,
           signal,
@@ -354,10 +359,11 @@ export const createAuthorizationServer = (
     idToken: answer.id_token,
   })
 
-  /** Bearer tokens only: one that is bound to a key would be refused everywhere. */
-  const assertBearer = ({ token_type: type }: Record<string, unknown>) => {
-    if (String(type).toLowerCase() !== 'bearer') {
-      throw invalidAnswer(`has a token of type "${quote(type)}", not Bearer`)
+  /** Bound to a key or not, as configured: the other kind would be refused, or unprotected. */
+  const assertType = ({ token_type: type }: Record<string, unknown>) => {
+    const wanted = dpop ? 'DPoP' : 'Bearer'
+    if (String(type).toLowerCase() !== wanted.toLowerCase()) {
+      throw invalidAnswer(`has a token of type "${quote(type)}", not ${wanted}`)
     }
   }
 
@@ -396,13 +402,19 @@ export const createAuthorizationServer = (
   }
 
   /** Sends a form, and reads the JSON that a server answers with this status if all is well. */
-  const ask = (status: number, send: Send): Promise<Record<string, unknown>> =>
-    exchange(requestLimit, 'token_endpoint_unreachable', send, async (response) => {
+  const ask = (
+    status: number,
+    send: Send,
+    tokens?: { dpopKey: DpopKey | undefined },
+  ): Promise<Record<string, unknown>> => {
+    const read = async (response: Response) => {
       const parsed = parseObject(await readBody(response))
       if (response.status !== status) throw tokenError(response.status, parsed)
       if (!parsed || !isJson(response)) throw invalidAnswer('is not JSON')
       return parsed
-    })
+    }
+    return exchange(requestLimit, 'token_endpoint_unreachable', send, read, tokens)
+  }
 
   const readRefreshAnswer = async (
     as: AuthorizationServerMetadata,
@@ -415,7 +427,7 @@ export const createAuthorizationServer = (
       // Not from the token endpoint: a captive portal, most likely.
       if (!isJson(response)) return { kind: 'unavailable', error: invalidAnswer('is not JSON') }
       if (!body) throw invalidAnswer('is broken JSON')
-      assertBearer(body)
+      assertType(body)
       const { id_token: idToken, ...rest } = body
       const answer = await oauth.processRefreshTokenResponse(as, client(), toResponse(rest))
       const tokens = toTokens(answer, issuedAt)
@@ -455,7 +467,7 @@ export const createAuthorizationServer = (
      */
     authorizationUrl: async (
       state: string,
-      { nonce, verifier, redirectUri }: NonNullable<Transaction['sent']>,
+      { nonce, verifier, redirectUri, dpopKey }: NonNullable<Transaction['sent']>,
       params: Record<string, string>,
     ): Promise<string> => {
       const as = await metadata()
@@ -472,6 +484,7 @@ export const createAuthorizationServer = (
         code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
         code_challenge_method: 'S256',
         ...(wantsIdToken && { nonce }),
+        ...(dpopKey && { dpop_jkt: dpopKey.jkt }),
       }
       if (as.require_pushed_authorization_requests) {
         const { request_uri: uri } = await ask(201, ({ [oauth.customFetch]: post, signal }) =>
@@ -498,7 +511,7 @@ export const createAuthorizationServer = (
     redeem: async (
       params: URLSearchParams,
       state: string,
-      { nonce, verifier, redirectUri }: NonNullable<Transaction['sent']>,
+      { nonce, verifier, redirectUri, dpopKey }: NonNullable<Transaction['sent']>,
       asked: Record<string, string> = {},
     ): Promise<SignIn> => {
       const as = await metadata()
@@ -511,18 +524,21 @@ export const createAuthorizationServer = (
           : new TokenError('invalid_callback', `The answer was refused: ${messageOf(cause)}`)
       }
       const issuedAt = now()
-      const body = await ask(200, (options) =>
-        oauth.authorizationCodeGrantRequest(
-          as,
-          client(),
-          oauth.None(),
-          checked,
-          redirectUri,
-          verifier,
-          { ...options, additionalParameters: resource },
-        ),
+      const body = await ask(
+        200,
+        (options) =>
+          oauth.authorizationCodeGrantRequest(
+            as,
+            client(),
+            oauth.None(),
+            checked,
+            redirectUri,
+            verifier,
+            { ...options, additionalParameters: resource },
+          ),
+        { dpopKey },
       )
-      assertBearer(body)
+      assertType(body)
       const skew = skewOf(body['id_token'])
       if (Math.abs(skew) > mostSkew) {
         throw new TokenError('clock', "This device's clock is more than a day off. Set it right.")
@@ -547,7 +563,7 @@ export const createAuthorizationServer = (
     },
 
     /** The refresh grant (RFC 6749 6). Its ID token is not judged yet: see `readIdToken`. */
-    refresh: async (refreshToken: string): Promise<RefreshAnswer> => {
+    refresh: async (refreshToken: string, dpopKey?: DpopKey): Promise<RefreshAnswer> => {
       const as = await metadata().catch((error: TokenError) => error)
       if (as instanceof TokenError) return { kind: 'unavailable', error: as }
       const issuedAt = now()
@@ -561,6 +577,7 @@ export const createAuthorizationServer = (
             additionalParameters: resource,
           }),
         (response) => readRefreshAnswer(as, response, issuedAt),
+        { dpopKey },
       ).catch((error: TokenError) => ({
         // Without a network from the start, the request has reached nobody.
         kind: wasOnline || error.code !== 'offline' ? 'unknown' : 'unavailable',

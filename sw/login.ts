@@ -2,6 +2,7 @@ import { TokenError, toErrorData } from '../src/shared/errors.js'
 import type { Hello } from '../src/shared/protocol.js'
 import { emptyPage, redirectBack, redirectTo } from './auth-response.js'
 import type { AuthorizationServer, SignIn } from './authorization-server.js'
+import type { Dpop } from './dpop.js'
 import { type Config, protocolParams } from './options.js'
 import type { Platform } from './platform.js'
 import { type WorkerSession, withTokens } from './session.js'
@@ -56,6 +57,7 @@ export const createLogin = (
   session: WorkerSession,
   { now, online }: Pick<Platform, 'now' | 'online'>,
   note?: Note,
+  dpop?: Pick<Dpop, 'keyFor'>,
 ) => {
   const { root, authUrls } = config
 
@@ -110,8 +112,12 @@ export const createLogin = (
             protocolEndpoints: [],
             silentLoginWorks: active?.silentLoginWorks,
           }
+    const dpopKey = transaction.sent?.dpopKey
+    // A refresh token that is bound to another key is worth nothing.
+    const isSameKey = base.dpopKey?.jkt === dpopKey?.jkt
+    const kept = isSameKey ? base : { ...base, dpopKey, refreshToken: undefined }
     return {
-      ...withTokens(base, signIn),
+      ...withTokens(kept, signIn),
       claims: { ...base.claims, ...signIn.claims },
       protocolEndpoints: server.protocolEndpoints(),
       subject: signIn.subject,
@@ -176,7 +182,8 @@ export const createLogin = (
 
     /** `login.html` and `silent.html`: a ticket is traded for the way to the server. */
     leave: async (visit: Visit, page: 'login' | 'silent'): Promise<Response> => {
-      const secrets = server.newSecrets()
+      const key = dpop?.keyFor(page === 'silent' ? await session.read() : undefined)
+      const secrets = { ...server.newSecrets(), dpopKey: await key }
       const kinds = page === 'login' ? (['login'] as const) : (['silent', 'check'] as const)
       const ticket = visit.url.searchParams.get('ticket')
       const departure = await transactions.depart(ticket, kinds, secrets)

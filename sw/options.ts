@@ -1,6 +1,7 @@
 import { TokenError } from '../src/shared/errors.js'
 import type { AuthPage } from '../src/shared/protocol.js'
 import type { AuthorizationServerMetadata } from './authorization-server.js'
+import type { DpopOption } from './dpop.js'
 import type { IdTokenSignature } from './jwks.js'
 import type { Trace } from './trace.js'
 
@@ -93,6 +94,11 @@ export interface TokenWorkerOptions {
    */
   storage?: 'indexeddb' | 'memory'
   /**
+   * `dpop()`: binds the tokens to a key that cannot leave the browser (RFC 9449). The
+   * authorization server and every API have to support it.
+   */
+  dpop?: DpopOption
+  /**
    * The folder of the five auth pages, relative to the worker's scope.
    *
    * @default 'tokenward/'
@@ -141,6 +147,7 @@ export interface Config {
   /** ms */
   rotationGrace: number
   storage: 'indexeddb' | 'memory'
+  dpop?: DpopOption
   /** Absolute URLs of the auth pages, without query. `callback` is the redirect URI. */
   authUrls: Readonly<Record<AuthPage, string>>
   /** The worker's scope. */
@@ -154,7 +161,7 @@ export interface Config {
 
 const optionNames =
   'issuer clientId apis scope authorizationParams leeway silentLoginTimeout rotationGrace ' +
-  'storage authPath redirectUri idTokenSignature logoutUrl trace'
+  'storage dpop authPath redirectUri idTokenSignature logoutUrl trace'
 const apiOptionNames = 'url scope resource unauthenticated'
 
 /** What people who come from other libraries look for. */
@@ -327,7 +334,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   refuseUnknownNames('option', options, optionNames)
   const root = new URL(scope)
   const { clientId, storage = 'indexeddb', authPath = 'tokenward/' } = options
-  const { idTokenSignature, logoutUrl, trace } = options
+  const { dpop, idTokenSignature, logoutUrl, trace } = options
   const given = options.issuer
   const metadata = isRecord(given) ? (given as AuthorizationServerMetadata) : undefined
   const issuer = (metadata?.issuer ?? given) as string
@@ -339,8 +346,9 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     /^([\w-]+\/)+$/.test(authPath),
     `authPath "${authPath}" must be a folder below the scope, like 'tokenward/'.`,
   )
-  for (const value of [logoutUrl, trace]) {
-    must(value === undefined || typeof value === 'function', 'logoutUrl, trace: not a function.')
+  for (const value of [dpop, logoutUrl, trace]) {
+    const isFine = value === undefined || typeof value === 'function'
+    must(isFine, 'dpop, logoutUrl, trace: not a function.')
   }
   // jwks itself, without brackets, would check nothing.
   must(
@@ -380,6 +388,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     silentLoginTimeout: seconds('silentLoginTimeout', options.silentLoginTimeout ?? 10, 1, 20),
     rotationGrace: seconds('rotationGrace', options.rotationGrace ?? 0, 0, 3600),
     storage,
+    dpop,
     authUrls,
     root: root.href,
     loopback: isLoopback(root.hostname),

@@ -62,7 +62,9 @@ export const createRefresh = (
     if (intent?.refreshToken !== refreshToken) return { kind: 'superseded' }
 
     const answer =
-      unsaved?.refreshToken === refreshToken ? unsaved.answer : await server.refresh(refreshToken)
+      unsaved?.refreshToken === refreshToken
+        ? unsaved.answer
+        : await server.refresh(refreshToken, intent.dpopKey)
     if (answer.kind === 'issued') {
       const { tokens } = answer
       unsaved = { refreshToken, answer }

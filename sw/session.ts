@@ -2,6 +2,7 @@ import { type TokenError, toErrorData } from '../src/shared/errors.js'
 import type { Session, SessionReport, SignedOutReason, WireEvent } from '../src/shared/protocol.js'
 import type { IssuedTokens } from './authorization-server.js'
 import { pauseAfter } from './backoff.js'
+import type { Dpop } from './dpop.js'
 import type { Platform } from './platform.js'
 import type { ActiveRecord, SessionRecord, Store } from './store.js'
 import type { Note } from './trace.js'
@@ -44,6 +45,7 @@ export const createSession = (
   { now, random, channel }: Pick<Platform, 'now' | 'random' | 'channel'>,
   tellPages: (event: WireEvent) => Promise<void>,
   note?: Note,
+  dpop?: Pick<Dpop, 'canUse' | 'changed'>,
 ) => {
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
@@ -71,6 +73,12 @@ export const createSession = (
     others.post({ generation: 0, scope: '' })
   }
 
+  /** The record as it is good for: without a key, tokens that are bound to it are not. */
+  const usable = <R extends SessionRecord | undefined>(record: R): R =>
+    record?.status === 'active' && (dpop ? !dpop.canUse(record.dpopKey) : record.dpopKey)
+      ? { ...record, accessToken: undefined, refreshToken: undefined }
+      : record
+
   /** The record, if memory can be trusted with it: synchronous, for the hot path. */
   const peek = (): SessionRecord | undefined => {
     const pause = now() - lastUsed
@@ -81,8 +89,8 @@ export const createSession = (
 
   const readAgain = async (): Promise<SessionRecord | undefined> => {
     const heardBefore = heard
-    const record = await store.read()
-    if (heard !== heardBefore) return await store.read()
+    const record = usable(await store.read())
+    if (heard !== heardBefore) return usable(await store.read())
     if (!record && !isEmpty) lost()
     isEmpty = !record
     memory = { record }
@@ -105,13 +113,14 @@ export const createSession = (
   ) => {
     const heardBefore = heard
     const { before, after } = await store.update((current) => {
-      const wanted = next(current)
+      const wanted = next(usable(current))
       // Inside the transaction: whoever hears it and reads has to wait for the commit, and a
       // worker that is stopped right after the commit has told the others of it.
       if (wanted) others.post({ generation: (current?.generation ?? 0) + 1, scope })
       return wanted
     })
-    memory = heard === heardBefore ? { record: after } : undefined
+    memory = heard === heardBefore ? { record: usable(after) } : undefined
+    dpop?.changed(before, after)
     return { before, after }
   }
 

@@ -2,6 +2,7 @@ import { type DBSchema, deleteDB, type IDBPDatabase, openDB } from 'idb'
 import { TokenError, type TokenErrorData } from '../src/shared/errors.js'
 import type { Claims, SignedOutReason } from '../src/shared/protocol.js'
 import type { AuthorizationServerMetadata } from './authorization-server.js'
+import type { DpopKey, DpopState } from './dpop.js'
 import type { Config } from './options.js'
 import type { Platform } from './platform.js'
 import { withTimeLimit } from './time-limit.js'
@@ -45,6 +46,8 @@ export interface ActiveRecord {
   loginRequired?: true
   /** Endpoints of the server that never get a token as if they were an API. */
   protocolEndpoints: readonly string[]
+  /** What both tokens are bound to, with the option `dpop`. */
+  dpopKey?: DpopKey
 }
 
 /** Nobody is signed in (any more). */
@@ -72,7 +75,7 @@ export interface Transaction {
   /** Where the outcome is put for the one who waits for it. */
   report?: string
   /** Once the browser has left for the server: what the answer is checked with. */
-  sent?: { nonce: string; verifier: string; redirectUri: string }
+  sent?: { nonce: string; verifier: string; redirectUri: string; dpopKey?: DpopKey }
 }
 
 /** What became of a transaction; kept for a second arrival of the same answer. */
@@ -101,7 +104,7 @@ interface StoredKeys {
 interface Schema extends DBSchema {
   session: { key: 'current'; value: unknown }
   transactions: { key: string; value: unknown }
-  server: { key: 'metadata' | 'keys'; value: unknown }
+  server: { key: 'metadata' | 'keys' | 'dpop'; value: unknown }
 }
 
 /** What a store has to say beside its answers. */
@@ -475,6 +478,10 @@ export const createStore = (
     readKeys: () => readPublished<StoredKeys>('keys', { keys: Array.isArray, fetchedAt: isNumber }),
 
     writeKeys: (keys: JsonWebKey[]) => writePublished('keys', { keys, fetchedAt: now() }),
+
+    readDpop: () => readPublished<DpopState>('dpop', { nonces: isRecord }),
+
+    writeDpop: (state: DpopState) => writePublished('dpop', state),
 
     /**
      * Clears up, once in the life of a worker: transactions that are too old, and the database

@@ -57,8 +57,9 @@ export const assemble = (
     damaged: (error) => void session.tellProblem(error).catch(() => {}),
     orphaned: (refreshToken) => void server.revoke(refreshToken).catch(() => {}),
   })
-  const session = createSession(store, root, platform, bridge.tellAll, note)
-  const server = createAuthorizationServer(config, store, platform, session.tellProblem)
+  const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
+  const session = createSession(store, root, platform, bridge.tellAll, note, dpop)
+  const server = createAuthorizationServer(config, store, platform, session.tellProblem, dpop)
   const transactions = createTransactions(store, now, server.randomValue)
   const silentLogin = createSilentLogin(
     {
@@ -89,8 +90,8 @@ export const assemble = (
     return server.protocolEndpoints().includes(url) || stored?.includes(url) === true
   }
   const intercept = createIntercept(config, isProtocolEndpoint)
-  const apiRequest = createApiRequest(accessToken, isProtocolEndpoint, platform, note)
-  const login = createLogin(config, server, transactions, session, platform, note)
+  const apiRequest = createApiRequest(accessToken, isProtocolEndpoint, platform, note, dpop)
+  const login = createLogin(config, server, transactions, session, platform, note, dpop)
   const logout = createLogout(config, server, transactions, session)
   let checking: Promise<SessionReport> | undefined
 

@@ -42,7 +42,10 @@ const createWorld = (options: WorldOptions = {}) => {
       const { url } = await login.begin({ returnTo: app, params })
       return (await login.leave(visit(url), 'login')).headers.get('location') ?? ''
     }
-    const told = async () => (await transactions.takeForPage('page-1'))?.code
+    const told = async () => {
+      const result = await transactions.takeForPage('page-1')
+      return typeof result === 'object' ? result.error.code : undefined
+    }
 
     return {
       ...worker,

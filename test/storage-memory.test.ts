@@ -65,7 +65,7 @@ describe('with storage: memory, the disk', () => {
   test('has the session, and no token or key, nor what describes one (ST-01)', async () => {
     const { createWorker, onDisk, browser } = createWorld()
     const worker = createWorker()
-    const record = await worker.signIn(secrets as Partial<ActiveRecord>)
+    const record = await worker.signIn(secrets as unknown as Partial<ActiveRecord>)
     expect(await worker.store.read()).toEqual(record)
     const text = await onDisk()
     for (const value of Object.values(secrets)) expect(text).not.toContain(String(value))

@@ -23,6 +23,7 @@ export type TokenErrorCode =
   | 'unsupported_response_type'
   // Setting up
   | 'bridge_version'
+  | 'cors_expose_headers'
   | 'insecure_context'
   | 'invalid_configuration'
   | 'no_registration'

@@ -1,6 +1,7 @@
 // A small model of an authorization server, as a `fetch` function: discovery, code grant with PKCE,
 // refresh with rotation and reuse detection, revocation.
 import { createHash, randomUUID } from 'node:crypto'
+import { checkProof, type Proof, ProofError } from '../../demo/dpop-proof.mjs'
 import type { AuthorizationServerMetadata } from '../../sw/authorization-server.js'
 
 const base64url = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
@@ -42,6 +43,16 @@ export interface FakeServerOptions {
   metadata?: Partial<AuthorizationServerMetadata>
   /** More for each answer of the token endpoint. */
   tokens?: Record<string, unknown>
+  /** Tokens are bound to keys (RFC 9449); `nonce` is demanded in each proof. */
+  dpop?: { nonce?: string }
+}
+
+interface Grant {
+  refreshToken?: string
+  clientId: string
+  subject: string
+  /** The key that the refresh token is bound to. */
+  jkt?: string
 }
 
 export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) => {
@@ -59,7 +70,7 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
   }
   const codes = new Map<string, { asked: URLSearchParams; subject: string }>()
   const pushed = new Map<string, URLSearchParams>()
-  let current: { refreshToken?: string; clientId: string; subject: string } | undefined
+  let current: Grant | undefined
   let replaced: string | undefined
   let count = 0
 
@@ -74,6 +85,8 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
     /** Everything secret that the server has issued or seen. */
     secrets: [] as string[],
     revoked: [] as string[],
+    /** The DPoP proofs that were good. */
+    proofs: [] as Proof[],
 
     tokenRequests: () => server.requests.filter(({ url }) => url === metadata.token_endpoint),
 
@@ -142,6 +155,19 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
       current = grant
     },
 
+    /** Checks the proof of a request (RFC 9449 5): a new one each time. */
+    prove: ({ url, init }: SeenRequest): Proof => {
+      const header = new Headers(init.headers).get('dpop') ?? undefined
+      const nonce = options.dpop?.nonce
+      const method = init.method ?? 'GET'
+      const proof = checkProof(header, { method, url, nonce, now: now() })
+      if (server.proofs.some(({ jti }) => jti === proof.jti)) {
+        throw new ProofError('invalid_dpop_proof', 'It was used before')
+      }
+      server.proofs.push(proof)
+      return proof
+    },
+
     fetch: async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {
       const url = String(input instanceof Request ? input.url : input)
       const params = new URLSearchParams(String(init.body ?? ''))
@@ -161,7 +187,20 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
     },
 
     /** The token endpoint's own answer. */
-    grant: ({ params }: SeenRequest): Response => {
+    grant: (request: SeenRequest): Response => {
+      if (!options.dpop) return server.grantTo(request)
+      const nonce = options.dpop.nonce
+      const headers: Record<string, string> = nonce === undefined ? {} : { 'dpop-nonce': nonce }
+      try {
+        return server.grantTo(request, server.prove(request).jkt, headers)
+      } catch (error) {
+        if (!(error instanceof ProofError)) throw error
+        return json({ error: error.code, error_description: error.message }, 400, headers)
+      }
+    },
+
+    grantTo: ({ params }: SeenRequest, jkt?: string, headers?: Record<string, string>) => {
+      const type = jkt === undefined ? {} : { token_type: 'DPoP' }
       if (params.get('grant_type') === 'authorization_code') {
         const code = params.get('code') ?? ''
         const found = codes.get(code)
@@ -175,21 +214,28 @@ export const createFakeAuthorizationServer = (options: FakeServerOptions = {}) =
         const clientId = params.get('client_id') ?? ''
         const nonce = found.asked.get('nonce') ?? undefined
         const idToken = server.idToken(clientId, found.subject, { nonce, ...options.claims })
-        return json(server.issue(clientId, found.subject, { id_token: idToken, ...options.tokens }))
+        const bound = found.asked.get('dpop_jkt') ?? jkt
+        if (bound !== jkt) return json({ error: 'invalid_grant' }, 400, headers)
+        const more = { id_token: idToken, ...type, ...options.tokens }
+        const answer = server.issue(clientId, found.subject, more)
+        if (current) current.jkt = jkt
+        return json(answer, 200, headers)
       }
       const sent = params.get('refresh_token') ?? ''
       const isTaken = sent === current?.refreshToken || (options.grace && sent === replaced)
+      if (isTaken && current?.jkt !== jkt) return json({ error: 'invalid_grant' }, 400, headers)
       if (!current || !isTaken) {
         // Reuse detection: the whole grant is gone.
         current = undefined
-        return json({ error: 'invalid_grant' }, 400)
+        return json({ error: 'invalid_grant' }, 400, headers)
       }
       const { clientId, subject, refreshToken } = current
-      const answer = server.issue(clientId, subject)
+      const answer = server.issue(clientId, subject, type)
       replaced = sent
-      if (options.rotate !== false) return json(answer)
-      current = { clientId, subject, refreshToken }
-      return json({ ...answer, refresh_token: undefined })
+      if (current) current.jkt = jkt
+      if (options.rotate !== false) return json(answer, 200, headers)
+      current = { clientId, subject, refreshToken, jkt }
+      return json({ ...answer, refresh_token: undefined }, 200, headers)
     },
   }
   return server

@@ -87,12 +87,14 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
       },
     }
     const tellPages = async (event: WireEvent) => void events.push(event)
-    const session = createSession(store, config.root, platform, tellPages, note)
+    const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
+    const session = createSession(store, config.root, platform, tellPages, note, dpop)
     const authorizationServer = createAuthorizationServer(
       config,
       store,
       platform,
       session.tellProblem,
+      dpop,
     )
     const transactions = createTransactions(store, platform.now, authorizationServer.randomValue)
     const refresh = createRefresh(authorizationServer, session, platform, note)
