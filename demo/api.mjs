@@ -3,12 +3,14 @@
 import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
+import { checkProof, ProofError } from './dpop-proof.mjs'
 import { close, createRequestLog, listen, originOf, splitTarget } from './site.mjs'
 
 /**
  * @typedef {import('node:http').IncomingMessage} Request
  * @typedef {import('node:http').ServerResponse} Response
- * @typedef {{ sub: string, scope: string, clientId: string }} TokenInfo
+ * @typedef {{ sub: string, scope: string, clientId: string, jkt?: string }} TokenInfo `jkt`: the
+ *   key that the token is bound to (RFC 9449 6)
  *
  * @typedef {object} ApiRequest
  * @property {number} at
@@ -25,6 +27,8 @@ import { close, createRequestLog, listen, originOf, splitTarget } from './site.m
  * @typedef {object} ApiOptions
  * @property {string[]} [origins] Origins whose pages may call; none are needed on the own origin
  * @property {(token: string) => TokenInfo | undefined | Promise<TokenInfo | undefined>} verify
+ * @property {string} [dpopNonce] What every DPoP proof must contain
+ * @property {string} [hiddenHeaders] Of those that CORS would expose, space separated
  *
  * @typedef {object} Exchange What a route gets to see
  * @property {Request} request
@@ -70,10 +74,12 @@ const ROUTES = [
  *
  * @param {ApiOptions} options
  */
-export function createApiHandler({ origins = [], verify }) {
+export function createApiHandler({ origins = [], verify, ...options }) {
   const log = createRequestLog()
   const seen = /** @type {Set<string>} */ (new Set())
   const rejected = /** @type {Set<string>} */ (new Set())
+  const usedProofs = /** @type {Set<string>} */ (new Set())
+  const settings = { dpopNonce: options.dpopNonce, hiddenHeaders: options.hiddenHeaders ?? '' }
 
   /** @param {Request} request @param {Response} response */
   async function handle(request, response) {
@@ -90,12 +96,19 @@ export function createApiHandler({ origins = [], verify }) {
 
     // A shared cache ignores Authorization, and so does the browser's.
     response.setHeader('cache-control', 'no-store')
-    allowOrigin(request, response, origins)
+    allowOrigin(request, response, origins, settings.hiddenHeaders)
     if (request.method === 'OPTIONS') return response.writeHead(204).end()
 
     if (token !== undefined) seen.add(token)
+    const { dpopNonce } = settings
+    if (dpopNonce) response.setHeader('dpop-nonce', dpopNonce)
     const info = token === undefined || rejected.has(token) ? undefined : await verify(token)
-    if (!info && path !== '/open') return refuse(response, 401, token && 'invalid_token')
+    const bound = info?.jkt !== undefined
+    if (!info && path !== '/open') {
+      return refuse(response, 401, token && 'invalid_token', scheme === 'dpop')
+    }
+    const wrong = info && wrongProof(request, scheme, token ?? '', info, usedProofs, dpopNonce)
+    if (wrong) return refuse(response, 401, wrong, bound)
 
     const method = request.method === 'HEAD' ? 'GET' : (request.method ?? '')
     const route = ROUTES.find(
@@ -121,6 +134,14 @@ export function createApiHandler({ origins = [], verify }) {
     rejectCurrentTokens() {
       for (const token of seen) rejected.add(token)
     },
+    /** From now on; undefined demands none. @param {string | undefined} nonce */
+    setDpopNonce(nonce) {
+      settings.dpopNonce = nonce
+    },
+    /** What CORS does not expose from now on. @param {string} names Space separated */
+    hideHeaders(names) {
+      settings.hiddenHeaders = names
+    },
   }
 }
 
@@ -141,7 +162,9 @@ function authorizationOf({ headers: { authorization } }) {
 
 /** An API must never reflect a token, nor a log keep one. @param {Request} request */
 function withoutToken(request) {
-  const { authorization, ...headers } = request.headers
+  const { authorization, dpop, ...others } = request.headers
+  const headers =
+    dpop === undefined ? others : { ...others, dpop: `sha256:${shortHash(`${dpop}`)}` }
   if (authorization === undefined) return headers
   const [scheme, token = ''] = authorization.split(' ')
   return { ...headers, authorization: `${scheme} sha256:${shortHash(token)}` }
@@ -152,14 +175,49 @@ function shortHash(text) {
   return createHash('sha256').update(text).digest('base64url').slice(0, 10)
 }
 
-/** @param {Request} request @param {Response} response @param {string[]} origins */
-function allowOrigin(request, response, origins) {
+/**
+ * What is wrong with how a token was sent, if anything is: one that is bound to a key needs a proof
+ * that was not seen before (RFC 9449 4.3 and 7.1), and no other may come with one.
+ *
+ * @param {Request} request @param {string} scheme @param {string} accessToken
+ * @param {TokenInfo} info @param {Set<string>} used @param {string} [nonce]
+ */
+function wrongProof(request, scheme, accessToken, { jkt }, used, nonce) {
+  if (jkt === undefined) return scheme === 'bearer' ? undefined : 'invalid_token'
+  if (scheme !== 'dpop') return 'invalid_token'
+  // The handler may be mounted below a path, which `request.url` no longer has.
+  const { originalUrl = request.url } = /** @type {{ originalUrl?: string }} */ (request)
+  const url = new URL(originalUrl ?? '', `http://${request.headers.host}`)
+  try {
+    const proof = checkProof(request.headers['dpop']?.toString(), {
+      method: request.method ?? '',
+      url: url.origin + url.pathname,
+      accessToken,
+      nonce,
+    })
+    if (proof.jkt !== jkt) return 'invalid_token'
+    if (used.has(proof.jti)) return 'invalid_dpop_proof'
+    used.add(proof.jti)
+    return undefined
+  } catch (error) {
+    if (error instanceof ProofError) return error.code
+    throw error
+  }
+}
+
+/**
+ * @param {Request} request @param {Response} response
+ * @param {string[]} origins @param {string} hidden
+ */
+function allowOrigin(request, response, origins, hidden) {
   const { origin } = request.headers
   response.setHeader('vary', 'Origin')
   if (origin === undefined || !origins.includes(origin)) return
   response.setHeader('access-control-allow-origin', origin)
   response.setHeader('access-control-allow-credentials', 'true')
-  response.setHeader('access-control-expose-headers', 'www-authenticate, content-range, location')
+  const exposed = ['www-authenticate', 'content-range', 'location', 'dpop-nonce', 'date']
+  const shown = exposed.filter((name) => !hidden.split(' ').includes(name))
+  response.setHeader('access-control-expose-headers', shown.join(', '))
   if (request.method !== 'OPTIONS') return
   response.setHeader('access-control-allow-methods', 'GET, HEAD, POST, PUT, PATCH, DELETE')
   // Named one by one, because a wildcard covers neither credentials nor Authorization.
@@ -170,10 +228,12 @@ function allowOrigin(request, response, origins) {
 /**
  * RFC 6750 section 3.1: a request without a token gets a challenge without an error code.
  *
- * @param {Response} response @param {number} status @param {string} [error]
+ * @param {Response} response @param {number} status @param {string} [error] @param {boolean} [bound]
  */
-function refuse(response, status, error) {
-  response.setHeader('www-authenticate', error ? `Bearer error="${error}"` : 'Bearer')
+function refuse(response, status, error, bound = false) {
+  const scheme = bound ? 'DPoP algs="ES256"' : 'Bearer'
+  const separator = bound ? ',' : ''
+  response.setHeader('www-authenticate', error ? `${scheme}${separator} error="${error}"` : scheme)
   sendProblem(response, status, error ?? 'A token is needed')
 }
 

@@ -26,13 +26,15 @@ const { Provider } = await importProvider()
  * @property {string} [host]
  * @property {Client[]} clients
  * @property {number} [accessTokenSeconds] Whole seconds
- * @property {boolean} [rotate] false: a refresh token stays valid when it is used
+ * @property {boolean | 'always'} [rotate] false: a refresh token stays valid when it is used.
+ *   'always': also one that is bound to a key, which oidc-provider's own way keeps for long
  * @property {boolean} [issueRefreshTokenAlways] Also without `offline_access`, as some servers do
  * @property {boolean} [consentRemembered] Consent outlives the grant: after a reused refresh token
  *   destroyed the grant, prompt=none works. oidc-provider's own way is `consent_required`
  * @property {string} [autoSignIn] A user name: sign-in and consent finish by themselves
  * @property {boolean} [revocation] false: no revocation endpoint
  * @property {boolean} [endSession] false: no end-session endpoint
+ * @property {boolean} [dpopNonce] Every DPoP proof must contain a nonce of this server (RFC 9449 8)
  *
  * @typedef {object} AuthorizationServerRequest
  * @property {number} at
@@ -144,12 +146,13 @@ export async function startAuthorizationServer({
      * What an API would learn from introspection. A token dies on the millisecond.
      *
      * @param {string} token
-     * @returns {{ sub: string, scope: string, clientId: string } | undefined}
+     * @returns {{ sub: string, scope: string, clientId: string, jkt?: string } | undefined}
      */
     verifyAccessToken(token) {
       const found = store.find('AccessToken', token)
       if (!found || !store.find('Grant', found.grantId)) return undefined
-      return { sub: found.accountId, scope: found.scope ?? '', clientId: found.clientId }
+      const { accountId: sub, scope = '', clientId, jkt } = found
+      return { sub, scope, clientId, ...(jkt && { jkt }) }
     },
     /** For the tokens issued from now on. @param {number} seconds Whole seconds */
     setAccessTokenSeconds(seconds) {
@@ -206,6 +209,7 @@ async function importProvider() {
 function createProvider(issuer, setup) {
   const { clients, settings, store, consents, signingKey, cookieKey } = setup
   const { rotate = true, issueRefreshTokenAlways, revocation = true, endSession = true } = setup
+  const { dpopNonce = false } = setup
   const { port } = new URL(issuer)
 
   const provider = new Provider(issuer, {
@@ -233,7 +237,7 @@ function createProvider(issuer, setup) {
     findAccount,
     loadExistingGrant: consents.loadExistingGrant,
     // Left out, the library decides: always for a public client, not always with DPoP (F4).
-    ...(rotate ? {} : { rotateRefreshToken: false }),
+    ...(rotate === true ? {} : { rotateRefreshToken: rotate === 'always' }),
     ...(issueRefreshTokenAlways ? { issueRefreshToken: allowsRefreshToken } : {}),
     interactions: { url: interactionUrl },
     // No path is the beginning of another, so that a fault for /token leaves revocation alone.
@@ -249,6 +253,10 @@ function createProvider(issuer, setup) {
     },
     features: {
       devInteractions: { enabled: false },
+      dPoP: {
+        enabled: true,
+        ...(dpopNonce && { nonceSecret: randomBytes(32), requireNonce: () => true }),
+      },
       resourceIndicators: { enabled: false },
       revocation: { enabled: revocation, allowedPolicy: isOwnToken },
       rpInitiatedLogout: { enabled: endSession, logoutSource, postLogoutSuccessSource },

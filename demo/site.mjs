@@ -29,7 +29,7 @@ import { fileURLToPath } from 'node:url'
  * @property {string} [host]
  * @property {string[]} roots Folders that are laid over each other; the first that has a file wins
  * @property {Record<string, (request: Request, response: Response) => unknown>} [mounts] Handlers
- *   by path prefix (`/api/`). They see `request.url` without the prefix
+ *   by path prefix (`/api/`). They see `request.url` without the prefix, `originalUrl` with it
  * @property {(path: string) => Headers | undefined} [headers] Added last; `undefined` removes one
  * @property {string} [fallback] What an unknown page answers with (`/index.html`), as SPA hosts do
  * @property {string} [base] Where in the site the roots start
@@ -96,6 +96,7 @@ export async function startSite({
     const mount = Object.entries(mounts).find(([prefix]) => pathname.startsWith(prefix))
     if (mount) {
       const [prefix, handler] = mount
+      Object.assign(request, { originalUrl: request.url })
       request.url = request.url?.slice(prefix.length - 1)
       return handler(request, response)
     }

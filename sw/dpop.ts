@@ -260,7 +260,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
       save()
     }
     const error = await errorIn(response, accessToken)
-    const isUnread = status === 401 && error === '' && response.type === 'cors'
+    const isUnread = accessToken && status === 401 && !error && response.type === 'cors'
     if (isUnread && nonce === null) {
       // An expired token is refused like that too, but not the new one right after it.
       unread.set(origin, (unread.get(origin) ?? 0) + 1)

@@ -103,6 +103,7 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
     const platform = browser.platform(fetch)
     const events: WireEvent[] = []
     let frames = 0
+    let opened = undefined as unknown as Store
     const parts = assemble(
       config,
       platform,
@@ -120,7 +121,10 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
         }) as never,
         tellAll: async (event) => void events.push(event),
       },
-      (...given) => ({ ...createStore(...given), ...store }),
+      (...given) => {
+        opened = createStore(...given)
+        return { ...opened, ...store }
+      },
     )
     const visit = async (
       page: 'login' | 'silent' | 'callback' | 'logout',
@@ -144,7 +148,7 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
     const send = async (request: Request): Promise<Response> =>
       await parts.apiRequest(request, rule, { clientId: 'page-1', keepAlive })
     return {
-      ...{ platform, events, visit, pageCalls, leave, store: realStore },
+      ...{ platform, events, visit, pageCalls, leave, store: opened },
       frames: () => frames,
       problems: () => events.flatMap((event) => (event.type === 'problem' ? event.error.code : [])),
 
@@ -157,8 +161,8 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
       fetch: (init: RequestInit = {}, url = api) => send(new Request(url, init)),
       send,
 
-      record: async () => (await realStore.read()) as ActiveRecord,
-      keyOf: async () => ((await realStore.read()) as ActiveRecord).dpopKey as DpopKey,
+      record: async () => (await opened.read()) as ActiveRecord,
+      keyOf: async () => ((await opened.read()) as ActiveRecord).dpopKey as DpopKey,
     }
   }
 

@@ -2,6 +2,7 @@
 // worker finds after another one was stopped.
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
+import { dpop } from '../sw/dpop.js'
 import { withTokens } from '../sw/session.js'
 import type { SilentLogin } from '../sw/silent-login.js'
 import type { ActiveRecord } from '../sw/store.js'
@@ -26,10 +27,32 @@ const use = ({ server }: UnitWorld, { refreshToken = '' }: ActiveRecord) => {
 }
 const lost = () => ({ refreshSentAt: Date.now() - 60_000 })
 
+const dpopKey = await dpop()(
+  { read: async () => undefined, readDpop: async () => undefined, writeDpop: async () => {} },
+  { fetch, now: Date.now },
+  async () => {},
+).keyFor(undefined)
+
+const bound = (more: WorldOptions['server'] = {}): Partial<Row> => ({
+  world: { options: { dpop: dpop() }, server: { dpop: {}, ...more } },
+  record: { dpopKey },
+})
+
 const rows: Record<string, Row> = {
   none: { record: { refreshToken: undefined } },
   good: {},
   dead: { prepare: ({ server }) => server.setGrant(undefined) },
+  'good, with dpop, and the browser has sent the proof twice': {
+    ...bound({ rotate: false }),
+    prepare: ({ server, config: { clientId } }, { refreshToken }) => {
+      server.setGrant({ clientId, subject: 'alice', refreshToken, jkt: dpopKey.jkt })
+      server.answers.push((request) => {
+        server.grant(request)
+        return server.grant(request)
+      })
+    },
+  },
+  'dead, with dpop': { ...bound(), prepare: ({ server }) => server.setGrant(undefined) },
   'good, but the server wants the user': {
     prepare: ({ server }) => server.answers.push(() => json({ error: 'login_required' }, 400)),
   },

@@ -19,6 +19,14 @@ const apps = [
       createTokenWorker({ issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'] })
         .listen({ claim: true })`,
   },
+  {
+    title: 'worker: createTokenWorker, every option',
+    budget: 26,
+    code: `import { createTokenWorker, dpop } from './sw/index.ts'
+      createTokenWorker({
+        issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'], dpop: dpop(),
+      }).listen({ claim: true })`,
+  },
 ]
 
 /** kB as everywhere on the web: 1000 bytes. */
