@@ -129,6 +129,26 @@ describe('the policy that the docs recommend', () => {
   })
 })
 
+describe('a script in the page', () => {
+  test('registers no other file as a worker, for the auth pages or anything (M8, M29)', async () => {
+    world.usePolicy({ page: { 'require-trusted-types-for': undefined } })
+    world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })
+    const page = await openApp(await world.newProfile(), world.url)
+    const register = (url: string) =>
+      page.evaluate(
+        (url) =>
+          navigator.serviceWorker.register(url, { scope: '/tokenward/' }).then(
+            () => 'registered',
+            ({ name }) => name,
+          ),
+        url,
+      )
+    expect(await register('/narrow.js')).toBe('SecurityError')
+    // A policy does not look at the query. That is why no configuration comes from there.
+    expect(await register('/sw.js?issuer=https://evil.example')).toBe('registered')
+  })
+})
+
 describe('Trusted Types', () => {
   const call = "tokenward.createTokenManager('/sw.js')"
 

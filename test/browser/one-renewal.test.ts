@@ -78,6 +78,7 @@ describe('five tabs with four requests each on an expired token', () => {
 
 describe('one renewal', () => {
   test('serves a page and a worker of the page (RF-01)', async () => {
+    world.usePolicy({ page: { 'worker-src': "'self'", 'require-trusted-types-for': undefined } })
     const page = await openSignedIn(world)
     const body = `
       onmessage = async ({ data }) => {

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { SessionEvent } from '../../src/index.js'
 import { type PlainPage, startPlainBrowser } from '../support/plain-browser.js'
+import { NONCE } from '../support/strict-policy.js'
 import { authorizationsAt, refreshesAt, startServers } from '../support/world.js'
 
 let world: Awaited<ReturnType<typeof startServers>>
@@ -217,11 +218,14 @@ describe('a tab whose process the browser has ended', () => {
 describe('a prerendered page', () => {
   /** A page, and one that it lets the browser prerender, its script run. */
   const openPrerendering = async () => {
+    // The rules are a script that is made from a string.
+    world.usePolicy({ page: { 'require-trusted-types-for': undefined } })
     const shown = await openSignedIn()
     const prerendering = shown.nextPage()
     await shown.evaluate(`{
       const rules = document.createElement('script')
       rules.type = 'speculationrules'
+      rules.nonce = '${NONCE}'
       rules.textContent = JSON.stringify({ prerender: [{ urls: ['${world.url}other'] }] })
       document.head.append(rules)
     }`)
