@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { createApiHandler, startApi } from './api.mjs'
 import { startAuthorizationServer } from './authorization-server.mjs'
+import { hashInlineScripts, recommendedHeaders } from './headers.mjs'
 import { bundlePages } from './pages.mjs'
 import { startSite } from './site.mjs'
 
@@ -60,6 +61,14 @@ export async function startServers({ ports, authorizationServer: serverOptions }
       site.addFile('/env.js', { body: environment({ issuer, api: `${api.url}/` }, edition) })
     const switches = createSwitches(authorizationServer, setEdition)
     await addBuiltFiles(site)
+    site.setHeaders(
+      recommendedHeaders({
+        site: site.origin,
+        api: api.url,
+        authorizationServer: issuer,
+        scripts: await hashInlineScripts(['public/jquery.html', 'public/plain.html'].map(folder)),
+      }),
+    )
     return { url: site.url, site, authorizationServer, api, sameOriginApi, close }
   } catch (error) {
     await close()
