@@ -94,7 +94,7 @@ describe('the lock file', () => {
 describe.each(['dist/worker.js', 'dist/worker.classic.js'])('the worker bundle %s', (file) => {
   const text = () => readFileSync(file, 'utf8')
 
-  test('runs under a strict policy: no eval, no dynamic import', () => {
+  test('runs under a strict policy: no eval, no dynamic import (CF-06)', () => {
     expect(text()).not.toMatch(/\beval\s*\(|\bnew Function\b|\bimport\s*\(/)
   })
 

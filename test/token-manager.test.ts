@@ -502,7 +502,7 @@ describe('a page that comes back (B74)', () => {
     expect(await comeBack(session(), again)).toEqual([{ type: 'state', session: again }])
   })
 
-  test('tells it once, although it is also visible again, and the worker’s own event was queued', async () => {
+  test('tells it once, although it is also visible again, and the worker’s own event was queued (BR-11)', async () => {
     let current: Session | undefined = session()
     let answers = () => {}
     const answered = () => new Promise<void>((resolve) => (answers = resolve))
@@ -726,7 +726,7 @@ describe('what happens outside of this page', () => {
     expect(events.filter(({ type }) => type === 'login-required')).toHaveLength(2)
   })
 
-  test('what was there before this page is no news', async () => {
+  test('what was there before this page is no news (BR-11)', async () => {
     let begin = () => {}
     const begun = new Promise<void>((resolve) => (begin = resolve))
     const { asked } = installServiceWorker({

@@ -149,17 +149,22 @@ describe('a flood', () => {
     const page = await openSignedIn(world)
     const forging = await openApp(page.context(), `${world.url}other`)
     const before = await stateOf(page)
-    await page.evaluate(() => {
+    await page.evaluate((name) => {
       const worker = navigator.serviceWorker.controller as ServiceWorker
       const post = worker.postMessage
-      Object.assign(window, { questions: 0 })
+      const listener = new BroadcastChannel(name)
+      Object.assign(window, { questions: 0, heardLast: false, listener })
+      listener.onmessage = ({ data }) => {
+        if (data === 'last') Object.assign(window, { heardLast: true })
+      }
       worker.postMessage = function (...args: unknown[]) {
         ;(window as unknown as { questions: number }).questions++
         return Reflect.apply(post, this, args)
       }
-    })
+    }, world.databaseName)
     await forging.evaluate(async (name) => {
       const channel = new BroadcastChannel(name)
+      Object.assign(window, { channel })
       const record = { status: 'ended', reason: 'logout', accessToken: 'forged', generation: 9e9 }
       const values = [
         null,
@@ -184,19 +189,11 @@ describe('a flood', () => {
         dispatchEvent(new StorageEvent('storage', { key, newValue: JSON.stringify(record) }))
       }
     }, world.databaseName)
-    // Each page hears what is announced in order: this is the last.
-    const heard = page.evaluate(
-      (name) =>
-        new Promise((resolve) => {
-          new BroadcastChannel(name).onmessage = ({ data }) => data === 'last' && resolve(data)
-        }),
-      world.databaseName,
-    )
-    await forging.evaluate(
-      (name) => new BroadcastChannel(name).postMessage('last'),
-      world.databaseName,
-    )
-    await heard
+    // What one channel says is heard in order: this is the last.
+    await forging.evaluate(() => {
+      ;(window as unknown as { channel: BroadcastChannel }).channel.postMessage('last')
+    })
+    await page.waitForFunction('heardLast')
     expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ status: 200 })
     expect(await stateOf(page)).toEqual(before)
     expect(await eventsIn(forging)).toEqual([])
