@@ -278,6 +278,16 @@ const serveWorker = (change: (source: string) => string) => {
   world.site.addFile('/sw.js', { body: change(source) })
 }
 
+/** A policy made by a script: frames may show the server, but not what it redirects to. */
+const forbidCallback = (page: Page) =>
+  page.evaluate((issuer) => {
+    const meta = document.createElement('meta')
+    meta.httpEquiv = 'Content-Security-Policy'
+    meta.content = `frame-src ${issuer}`
+    document.head.append(meta)
+    addEventListener('securitypolicyviolation', ({ blockedURI }) => postMessage(blockedURI))
+  }, world.as.issuer)
+
 /** A worker that is right takes the place of the one that is there. */
 const deployWorker = async (page: Page) => {
   serveWorker((source) => `skipWaiting();${source}`)
@@ -394,37 +404,48 @@ describe('where the worker is passed by, nobody reads the code', () => {
     },
   )
 
-  test('without headers, only a frame or window without a sandbox is read (CB-13, PV-07)', async () => {
-    withoutHeaders()
+  test('in a frame that the policy of the app keeps from the server (CB-13, M29)', async () => {
+    const policy = "frame-src 'self'"
+    world.site.setHeaders((path) => (path === '/' ? { 'content-security-policy': policy } : {}))
     const page = await openSignedIn(world)
-    await expectUnreadAtNetwork(page, 'sandboxed')
-    // The server does not know the user in there.
-    expect(await attack(page, 'credentialless')).toMatchObject({ error: 'login_required' })
     await unregister(page)
-    for (const kind of ['iframe', 'popup'] as const) {
-      expect(await attack(page, kind)).toMatchObject({ tokens: true })
-    }
+    await forbidCallback(page)
+    await expectUnread(page, 'iframe')
+    expect(world.as.requests.filter(({ path }) => path === '/auth')).toEqual([])
     await expectRecovery(page)
   })
 
-  test('a script of the attacker as worker reads it: what worker-src is for (M8, PV-07)', async () => {
+  test('by a fetch that follows the server’s redirect (CB-13)', async () => {
     const page = await openSignedIn(world)
-    world.site.addFile('/evil.js', {
-      body: `addEventListener('fetch', ({ request }) => {
-        if (request.mode !== 'navigate') return
-        clients.matchAll({ includeUncontrolled: true }).then((all) => {
-          for (const client of all) client.postMessage(request.url)
+    await unregister(page)
+    await page.goto(`${world.url}other`)
+    const { issuer } = world.as
+    const found = await page.evaluate(
+      async ([url, callback]) => {
+        const query = new URLSearchParams({
+          client_id: 'test-app',
+          redirect_uri: callback,
+          response_type: 'code',
+          scope: 'openid',
+          prompt: 'none',
+          code_challenge_method: 'S256',
+          code_challenge: 'x'.repeat(43),
         })
-      })`,
-    })
-    expect(await registerNarrow(page, '/evil.js')).toBe('registered')
-    await page.evaluate(() => {
-      navigator.serviceWorker.addEventListener('message', ({ data }) => postMessage(data))
-      navigator.serviceWorker.startMessages()
-    })
-    expect(await attack(page, 'iframe')).toMatchObject({ tokens: true })
-    await unregisterNarrow(page)
-    await expectRecovery(page)
+        const target = `${url}?${query}`
+        const results: unknown[] = []
+        for (const mode of ['cors', 'no-cors'] as const) {
+          await fetch(target, { mode, credentials: 'include' }).then(
+            ({ url, type }) => results.push({ url, type }),
+            (error) => results.push(error.name),
+          )
+        }
+        return { results, entries: JSON.stringify(performance.getEntries()) }
+      },
+      [`${issuer}/auth`, `${world.url}tokenward/callback.html`] as const,
+    )
+    expect(found.results).toEqual(['TypeError', { url: '', type: 'opaque' }])
+    expect(found.entries).not.toMatch(/[?&]code=/)
+    expect(codeAtNetwork()).toMatch(/^[\w-]{20,}$/)
   })
 
   test('by navigation preload: the user is signed in all the same (CB-18, F5)', async () => {
@@ -464,6 +485,50 @@ describe('where the worker is passed by, nobody reads the code', () => {
     expect(updated).toBe('TypeError')
     await expectUnread(page, 'iframe')
     expect(callbacks()).toEqual([])
+  })
+})
+
+// Each of these is a limit that docs/security.md names. A test that fails here is good news.
+describe('what remains', () => {
+  test('without headers, only a frame or window without a sandbox is read (CB-13, PV-07)', async () => {
+    withoutHeaders()
+    const page = await openSignedIn(world)
+    await expectUnreadAtNetwork(page, 'sandboxed')
+    // The server does not know the user in there.
+    expect(await attack(page, 'credentialless')).toMatchObject({ error: 'login_required' })
+    await unregister(page)
+    for (const kind of ['iframe', 'popup'] as const) {
+      expect(await attack(page, kind)).toMatchObject({ tokens: true })
+    }
+    await expectRecovery(page)
+  })
+
+  test('the report of a policy of its own shows a script the code of its own sign-in (PV-07)', async () => {
+    const page = await openSignedIn(world)
+    await forbidCallback(page)
+    expect(await attack(page, 'iframe')).toMatchObject({ tokens: true })
+    // The worker was there, and never asked.
+    expect(callbacks()).toEqual([])
+  })
+
+  test('a script of the attacker as worker reads it: what worker-src is for (M8, PV-07)', async () => {
+    const page = await openSignedIn(world)
+    world.site.addFile('/evil.js', {
+      body: `addEventListener('fetch', ({ request }) => {
+        if (request.mode !== 'navigate') return
+        clients.matchAll({ includeUncontrolled: true }).then((all) => {
+          for (const client of all) client.postMessage(request.url)
+        })
+      })`,
+    })
+    expect(await registerNarrow(page, '/evil.js')).toBe('registered')
+    await page.evaluate(() => {
+      navigator.serviceWorker.addEventListener('message', ({ data }) => postMessage(data))
+      navigator.serviceWorker.startMessages()
+    })
+    expect(await attack(page, 'iframe')).toMatchObject({ tokens: true })
+    await unregisterNarrow(page)
+    await expectRecovery(page)
   })
 })
 

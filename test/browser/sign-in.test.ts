@@ -12,6 +12,7 @@ import {
   signIn,
   startLogin,
   useWorld,
+  workerStopper,
 } from '../support/world.js'
 
 const world = useWorld({ bfcache: true })
@@ -411,7 +412,131 @@ describe('an answer that nobody asked for', () => {
   })
 })
 
+describe('a worker that is stopped while it redeems the code', () => {
+  // Chromium may go on to the network's inert page then, or keep the page that was to be left.
+  test('has the app told when it is opened next, once (CB-15, M13)', async () => {
+    const context = await world.newProfile()
+    const urls = callbackUrls(context)
+    const bystander = await openApp(context, `${world.url}other`)
+    const { stop } = await workerStopper(bystander)
+    const page = await openApp(context, world.url)
+    world.as.setFault({ path: '/token', kind: 'hang', times: 1 })
+    await startLogin(page, { returnTo: '/other?x=1' })
+    await world.as.waitForRequest(({ path }) => path === '/token')
+    await stop()
+    await world.as.waitForRequest(({ path, status }) => path === '/token' && status === 0)
+    await visit(page, world.url)
+    await heard(page, 'problem login_interrupted')
+    expect(await eventsIn(page)).toEqual(['problem login_interrupted'])
+    expect(await eventsIn(bystander)).toEqual([])
+    expect(await sessionIn(page)).toBeUndefined()
+    await visit(page, world.url)
+    expect(await eventsIn(page)).toEqual([])
+
+    // The same answer again says so too, and its code is not sent again.
+    await visit(page, urls[0] ?? '')
+    expect(page.url()).toBe(`${world.url}other?x=1`)
+    await heard(page, 'problem login_interrupted')
+    expect(codeExchanges()).toHaveLength(1)
+    await signIn(page)
+    await expectWorking(page)
+    expect(await eventsIn(page)).toEqual([])
+  })
+
+  test('lets a hidden frame run into its time limit, and the next one works (CB-15, SI-04)', async () => {
+    world.useWorker('silentLoginTimeout: 2,')
+    const page = await openSignedIn(world)
+    const bystander = await openApp(page.context(), `${world.url}other`)
+    const { stop } = await workerStopper(bystander)
+    world.as.clearRequests()
+    world.as.setFault({ path: '/token', kind: 'hang', times: 1 })
+    await page.evaluate(() => {
+      window.auth.checkSession().catch(() => {})
+    })
+    await world.as.waitForRequest(({ path }) => path === '/token')
+    await stop()
+    await page.waitForFunction(() => document.querySelector('iframe') === null)
+    await bystander.reload()
+    await bystander.evaluate(() => window.auth.ready)
+    expect(await eventsIn(bystander)).toEqual([])
+    expect(codeExchanges()).toHaveLength(1)
+    await expectWorking(page)
+    const session = await bystander.evaluate(() => window.auth.checkSession())
+    expect(session).toMatchObject({ state: 'fresh' })
+  })
+})
+
+describe('an app that calls login() whenever nobody is signed in', () => {
+  /** Serves it; it tells the site with what code `login()` is refused. */
+  const serveEager = () => {
+    const call = `tokenward.createTokenManager('/sw.js')
+      auth.session().then((session) => {
+        if (!session) auth.login().catch(({ code }) => fetch('/told/' + code))
+      })`
+    world.site.addFile('/eager', { body: world.pageFor(call), type: 'text/html' })
+  }
+  const told = () =>
+    world.site.requests.filter(({ path }) => path.startsWith('/told/')).map(({ path }) => path)
+
+  test('is stopped after three rounds, with login_loop; a click begins anew (ER-06)', async () => {
+    serveEager()
+    // The server says no at once, each time.
+    world.useWorker("authorizationParams: { prompt: 'none' },")
+    const page = await (await world.newProfile()).newPage()
+    await page.goto(`${world.url}eager`)
+    await world.site.waitForRequest(({ path }) => path === '/told/login_loop', 20_000)
+    expect(authorizationRequests()).toHaveLength(3)
+    expect(page.url()).toBe(`${world.url}eager`)
+    await heard(page, 'problem login_required')
+    // What Playwright runs in the page counts as done by the user, as a click does.
+    await signIn(page, { prompt: 'login' })
+    expect(authorizationRequests()).toHaveLength(4)
+    await expectWorking(page)
+    expect(told()).toEqual(['/told/login_loop'])
+  })
+})
+
 describe('login.html', () => {
+  test('linked from another site, prefetched or prerendered, begins nothing (AR-08, T9, B75)', async () => {
+    const page = await open()
+    const target = `${world.url}tokenward/login.html`
+    const logout = `${world.url}tokenward/logout.html`
+    await signIn(page)
+    world.as.clearRequests()
+    // Speculation rules of the app's own page: the browser may load what they name in advance.
+    await page.evaluate(
+      (urls) => {
+        const rules = document.createElement('script')
+        rules.type = 'speculationrules'
+        const list = [{ source: 'list', urls, eagerness: 'immediate' }]
+        rules.textContent = JSON.stringify({ prefetch: list, prerender: list })
+        document.head.append(rules)
+        for (const href of urls) {
+          document.head.append(
+            Object.assign(document.createElement('link'), { rel: 'prefetch', href }),
+          )
+        }
+      },
+      [target, `${target}?ticket=guessed`, logout, `${logout}?ticket=guessed`],
+    )
+    // Another site (127.0.0.1) links to it.
+    const elsewhere = await page.context().newPage()
+    await elsewhere.goto(`${world.api.url.replace('localhost', '127.0.0.1')}/open`)
+    for (const url of [target, `${target}?ticket=guessed`, logout]) {
+      await elsewhere.goto(`${world.api.url.replace('localhost', '127.0.0.1')}/open`)
+      await landIn(elsewhere, world.url, () =>
+        elsewhere.evaluate((href) => {
+          const link = Object.assign(document.createElement('a'), { href })
+          document.body.append(link)
+          link.click()
+        }, url),
+      )
+      expect(elsewhere.url()).toBe(world.url)
+    }
+    expect(world.as.requests).toEqual([])
+    await expectWorking(page)
+  })
+
   test('without a ticket leads to the app, not to the server (AR-08)', async () => {
     const page = await open()
     for (const query of ['', '?ticket=', '?ticket=guessed']) {
