@@ -57,7 +57,7 @@ const createWorld = (options: WorldOptions = {}) => {
 }
 
 describe('a sign-in', () => {
-  test('begins with a one-time URL of our own (AR-07)', async () => {
+  test('begins with a one-time URL of our own (AR-07, M2)', async () => {
     const { login } = createWorld()
     const { url } = await login.begin({ returnTo: `${app}here` })
     expect(url).toMatch(/^https:\/\/app\.example\/tokenward\/login\.html\?ticket=[\w-]{43}$/)
@@ -243,7 +243,7 @@ describe('a sign-in', () => {
     expect(login.finish().headers.get('content-security-policy')).toBe("default-src 'none'")
   })
 
-  test('survives a restart of the worker at every step', async () => {
+  test('survives a restart of the worker at every step (AR-07)', async () => {
     const { start, server, visit, locationOf, stored } = createWorld()
     const { url } = await start().login.begin({ returnTo: `${app}here` })
     const left = await start().login.leave(visit(url), 'login')
@@ -263,7 +263,7 @@ describe('a sign-in', () => {
     }
   })
 
-  test('disturbs no other that is under way in another tab', async () => {
+  test('disturbs no other that is under way in another tab (AR-04)', async () => {
     const { leave, arrive, server, events } = createWorld()
     const [first, second] = [await leave(), await leave({ returnTo: `${app}there` })]
     const landed = [

@@ -97,7 +97,7 @@ const siteLog = () =>
   )
 
 describe('secrets', () => {
-  test('are nowhere that a page script or the site’s server could see (AR-06, CB-01, ST-02, PV-01)', async () => {
+  test('are nowhere that a page script or the site’s server could see (AR-06, CB-01, M4, F6, ST-02, PV-01)', async () => {
     const context = await world.newProfile()
     const recorder = await startRecorder(context, world.site.origin)
     const { secrets, fromRecords } = collectSecrets(context)

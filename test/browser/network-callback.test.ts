@@ -339,7 +339,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     await expectRecovery(page)
   })
 
-  test('by such a worker, where worker-src names the one script: it is not registered (CB-13, M29)', async () => {
+  test('by such a worker, where worker-src names the one script: it is not registered (CB-13, M9, M29)', async () => {
     const policy = `worker-src ${world.url}sw.js`
     world.site.setHeaders((path) => (path === '/' ? { 'content-security-policy': policy } : {}))
     world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })

@@ -138,7 +138,7 @@ describe('the session', () => {
     expect(asks('/revoke')).toEqual([])
   })
 
-  test('is asked for again by a page that comes back from the back/forward cache', async () => {
+  test('is asked for again by a page that comes back from the back/forward cache (B74)', async () => {
     const [first, second] = await openTwoTabs()
     await heard(second, 'signed-in')
     await forgetEvents(second)

@@ -65,7 +65,7 @@ const expectWorking = async (page: Page) => {
 }
 
 describe('signing in', () => {
-  test('with password and consent comes back signed in; requests carry a token', async () => {
+  test('with password and consent comes back signed in; requests carry a token (CB-01)', async () => {
     world.as.setAutoSignIn(undefined)
     const page = await open()
     await startLogin(page)
@@ -109,7 +109,7 @@ describe('signing in', () => {
     expect(codeExchanges()).toHaveLength(1)
   })
 
-  test('never shows the callback to the site’s server (CB-01)', async () => {
+  test('never shows the callback to the site’s server (CB-01, M1)', async () => {
     const page = await open()
     await signIn(page)
     expect(world.site.requests.filter(({ path }) => path.includes('tokenward/'))).toEqual([])
@@ -146,7 +146,7 @@ describe('signing in', () => {
 })
 
 describe('the return URL', () => {
-  test('keeps path, query and hash', async () => {
+  test('keeps path, query and hash (CB-02)', async () => {
     const page = await open()
     const returnTo = '/other?x=1&y=%C3%A9#part'
     await landIn(page, world.url, () => startLogin(page, { returnTo }))
@@ -154,13 +154,13 @@ describe('the return URL', () => {
     await expectWorking(page)
   })
 
-  test('is by default the page itself, with the fragment of a hash router', async () => {
+  test('is by default the page itself, with the fragment of a hash router (CB-02)', async () => {
     const page = await open('#/orders/5?tab=2')
     await signIn(page)
     expect(page.url()).toBe(`${world.url}#/orders/5?tab=2`)
   })
 
-  test('gets no bare # at its end', async () => {
+  test('gets no bare # at its end (CB-02)', async () => {
     const page = await open('other?x=1')
     await signIn(page)
     expect(await page.evaluate(() => location.href)).toBe(`${world.url}other?x=1`)
@@ -217,7 +217,7 @@ describe('two tabs that sign in at once', () => {
 })
 
 describe('an error from the server', () => {
-  test('arrives as an event in the tab that lands, and only there (CB-07)', async () => {
+  test('arrives as an event in the tab that lands, and only there (CB-07, M38)', async () => {
     world.as.setAutoSignIn(undefined)
     const context = await world.newProfile()
     const bystander = await openApp(context, `${world.url}other`)
@@ -285,7 +285,7 @@ describe('a second arrival at the callback', () => {
     await expectWorking(secondTab)
   })
 
-  test('is not what a reload of the landing page is', async () => {
+  test('is not what a reload of the landing page is (CB-06)', async () => {
     const page = await openSignedIn(world)
     await page.reload()
     await page.evaluate(() => window.auth.ready)
@@ -295,7 +295,7 @@ describe('a second arrival at the callback', () => {
     expect(codeExchanges()).toHaveLength(1)
   })
 
-  test('is not what Back from the app is', async () => {
+  test('is not what Back from the app is (CB-06)', async () => {
     const page = await openSignedIn(world)
     // Restored as it was or loaded again, as the browser likes.
     await page.goBack({ waitUntil: 'commit' })
@@ -306,7 +306,7 @@ describe('a second arrival at the callback', () => {
     expect(codeExchanges()).toHaveLength(1)
   })
 
-  test('says so where the session is over by now', async () => {
+  test('says so where the session is over by now (CB-06)', async () => {
     const context = await world.newProfile()
     const urls = callbackUrls(context)
     const page = await openApp(context, world.url)
@@ -403,7 +403,7 @@ describe('an answer that nobody asked for', () => {
     await expectWorking(page)
   })
 
-  test('of any size leads to the app', async () => {
+  test('of any size leads to the app (CB-08)', async () => {
     const page = await open()
     await visit(page, toCallback(`?state=${'x'.repeat(100_000)}&code=y`))
     expect(await eventsIn(page)).toEqual(['problem unsolicited_callback'])
