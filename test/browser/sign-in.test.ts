@@ -83,7 +83,7 @@ describe('signing in', () => {
     await expectWorking(page)
   })
 
-  test('uses the code flow with PKCE, state and nonce, all new each time (AR-01 to AR-05)', async () => {
+  test('uses the code flow with PKCE, state and nonce, all new each time (AR-01, AR-02, AR-03, AR-04, AR-05)', async () => {
     const page = await open()
     await signIn(page)
     await signIn(page)
@@ -359,6 +359,43 @@ describe('an answer that nobody asked for', () => {
     expect(page.url()).toBe(world.url)
     expect(world.as.requests).toEqual([])
     expect(world.site.requests.filter(({ method }) => method === 'POST')).toEqual([])
+  })
+
+  test('at a path that only looks like the callback is none: nothing is exchanged (CB-05)', async () => {
+    const page = await open()
+    const state = await beginSignIn(page)
+    world.as.clearRequests()
+    await page.goto(world.url)
+    const query = `?code=x&state=${state}&iss=${encodeURIComponent(world.as.issuer)}`
+    const paths = [
+      ...['/tokenward/%63allback.html', '/tokenward/callback.html/', '/tokenward//callback.html'],
+      ...['/tokenward/Callback.html', '/Tokenward/callback.html', '/x/tokenward/callback.html'],
+      ...['/tokenward/callback', '/callback.html', '/tokenward%2fcallback.html'],
+    ]
+    for (const path of paths) {
+      await page.goto(world.site.origin + path + query)
+      expect(new URL(page.url()).pathname, path).toBe(path)
+    }
+    // Not a visit of the callback either: what scripts, images and workers load.
+    await page.goto(world.url)
+    const refused = await page.evaluate(async (url) => {
+      const { status } = await fetch(url)
+      const opaque = await fetch(url, { mode: 'no-cors' })
+      const image = new Image()
+      const failed = new Promise((resolve) => {
+        image.onerror = () => resolve('failed')
+      })
+      image.src = url
+      return [status, opaque.status, await failed]
+    }, toCallback(query))
+    expect(refused).toEqual([403, 403, 'failed'])
+    expect(world.as.requests).toEqual([])
+    const asked = world.site.requests.filter(({ path }) => path === '/tokenward/callback.html')
+    expect(asked).toEqual([])
+    // The transaction is still there for the true answer.
+    await visit(page, toCallback(query))
+    expect(codeExchanges()).toHaveLength(1)
+    await heard(page, 'problem invalid_grant')
   })
 
   test('in the fragment is not read, and the landing URL does not inherit it (CB-03, M3)', async () => {
