@@ -117,51 +117,67 @@ export interface StoreEvents {
   orphaned(refreshToken: string): void
 }
 
-type Check = (value: unknown) => boolean
+/** What a value has to be: of a simple kind, or an object with these members and any others. */
+type Kind = 'list' | 'number' | 'object' | 'printable' | 'string' | 'strings' | Shape
+/** A `?` at the end of a name: it may be missing. */
+interface Shape {
+  [name: string]: Kind
+}
 
-const isText: Check = (value) => typeof value === 'string'
-// No NaN and no bigint, which spoil or break whatever is calculated with them.
-const isNumber: Check = Number.isFinite
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null
-const maybe =
-  (check: Check): Check =>
-  (value) =>
-    value === undefined || check(value)
-const listOf =
-  (check: Check): Check =>
-  (value) =>
-    Array.isArray(value) && value.every(check)
-/** An object with these members, and any others. */
-const shaped =
-  (shape: Record<string, Check>): Check =>
-  (value) =>
-    isRecord(value) && Object.entries(shape).every(([name, check]) => check(value[name]))
+const fits = (value: unknown, kind: Kind): boolean => {
+  switch (kind) {
+    case 'list':
+      return Array.isArray(value)
+    case 'number':
+      // No NaN and no bigint, which spoil or break whatever is calculated with them.
+      return Number.isFinite(value)
+    case 'printable':
+      // What no header takes would spoil every request.
+      return fits(value, 'string') && /^[ -~]*$/.test(value as string)
+    case 'string':
+      return typeof value === 'string'
+  }
+  if (typeof value !== 'object' || !value) return false
+  if (kind === 'strings') return Object.values(value).every((each) => fits(each, 'string'))
+  return (
+    kind === 'object' ||
+    Object.entries(kind).every(([key, kind]) => {
+      const [name = '', optional] = key.split('?')
+      const member = (value as Record<string, unknown>)[name]
+      return (optional !== undefined && member === undefined) || fits(member, kind)
+    })
+  )
+}
 
-const isActive = shaped({
-  generation: isNumber,
-  session: isText,
-  since: isNumber,
-  claims: isRecord,
-  subject: maybe(isText),
-  scope: isText,
-  idToken: maybe(isText),
-  // What no header takes would spoil every request.
-  accessToken: maybe((value) => isText(value) && /^[ -~]*$/.test(value as string)),
-  accessTokenIssuedAt: isNumber,
-  accessTokenExpiresAt: maybe(isNumber),
-  refreshToken: maybe(isText),
-  refreshSentAt: maybe(isNumber),
-  retry: maybe(shaped({ failures: isNumber, notBefore: isNumber })),
-  silentLoginFailed: maybe(shaped({ times: isNumber, at: isNumber })),
-  protocolEndpoints: listOf(isText),
-})
+const active: Shape = {
+  generation: 'number',
+  session: 'string',
+  since: 'number',
+  claims: 'object',
+  'subject?': 'string',
+  scope: 'string',
+  'idToken?': 'string',
+  'accessToken?': 'printable',
+  accessTokenIssuedAt: 'number',
+  'accessTokenExpiresAt?': 'number',
+  'refreshToken?': 'string',
+  'refreshSentAt?': 'number',
+  'retry?': { failures: 'number', notBefore: 'number' },
+  'silentLoginFailed?': { times: 'number', at: 'number' },
+  protocolEndpoints: 'list',
+}
 
-const isEnded = shaped({ generation: isNumber, reason: isText })
+const ended: Shape = { generation: 'number', reason: 'string' }
 
-const isSession = (value: unknown): value is SessionRecord =>
-  isRecord(value) &&
-  (value['status'] === 'ended' ? isEnded(value) : value['status'] === 'active' && isActive(value))
+const transaction: Shape = {
+  createdAt: 'number',
+  returnTo: 'string',
+  'params?': 'strings',
+  'session?': 'string',
+  'generation?': 'number',
+  'report?': 'string',
+  'sent?': { nonce: 'string', verifier: 'string', redirectUri: 'string' },
+}
 
 /** How a record looks without what `storage: 'memory'` keeps off the disk. */
 const noTokens: Partial<ActiveRecord> & Record<string, unknown> = {
@@ -298,16 +314,19 @@ export const createStore = (
 
   /** The record that can be made of what is on the disk, with the tokens that are not. */
   const recordOf = (raw: unknown): SessionRecord | undefined => {
-    const record = isSession(raw) ? raw : undefined
+    const { status } = Object(raw) as SessionRecord
+    const isOne =
+      (status === 'ended' && fits(raw, ended)) || (status === 'active' && fits(raw, active))
+    const record = isOne ? (raw as SessionRecord) : undefined
     if (!inMemory) return record
-    const active = record?.status === 'active' ? record : undefined
-    if (held && held.session !== active?.session) {
+    const current = record?.status === 'active' ? record : undefined
+    if (held && held.session !== current?.session) {
       // Tokens of one user may share a grant, so those of a new sign-in would be revoked as well.
-      const isOver = !active || active.subject !== held.subject
+      const isOver = !current || current.subject !== held.subject
       if (isOver && held.refreshToken !== undefined) orphaned?.(held.refreshToken)
       held = undefined
     }
-    return active ? { ...active, ...tokensOf(held ?? noTokens) } : record
+    return current ? { ...current, ...tokensOf(held ?? noTokens) } : record
   }
 
   const update = async (
@@ -338,11 +357,7 @@ export const createStore = (
     const raw = await use((db) => db.get('session', 'current'))
     const record = recordOf(raw)
     const isDamaged = raw !== undefined && !record
-    const hasTokens =
-      inMemory &&
-      record?.status === 'active' &&
-      Object.entries(tokensOf(raw as object)).some(([name, value]) => value !== noTokens[name])
-    if (isDamaged || hasTokens) {
+    if (isDamaged || (inMemory && Object.values(tokensOf(Object(raw))).some(Boolean))) {
       const repair = update((current) => {
         // With memory as the place of tokens, what a former version has left on the disk goes.
         if (current?.status === 'active') return current
@@ -359,34 +374,20 @@ export const createStore = (
   }
 
   const origin = new URL('/', scope()).href
-  const isHere: Check = (value) => isText(value) && (value as string).startsWith(origin)
-
-  const isTransaction = shaped({
-    kind: isText,
-    createdAt: isNumber,
-    returnTo: isHere,
-    params: maybe((value) => isRecord(value) && Object.values(value).every(isText)),
-    session: maybe(isText),
-    generation: maybe(isNumber),
-    report: maybe(isText),
-    sent: maybe(shaped({ nonce: isText, verifier: isText, redirectUri: isText })),
-  })
-
-  const isOutcome = shaped({
-    createdAt: isNumber,
-    returnTo: isHere,
-    result: (value) =>
-      isText(value) || shaped({ error: shaped({ code: isText, message: isText }) })(value),
-  })
 
   /** ms. A clock that was set back makes ages negative; those are not trusted either. */
   const age = ({ createdAt }: { createdAt: number }): number => Math.abs(now() - createdAt)
 
+  const isResult = (result: unknown): boolean =>
+    fits(result, 'string') || fits(result, { error: { code: 'string', message: 'string' } })
+
   /** The transaction or outcome, unless it is too old. */
   const entryOf = (raw: unknown): Transaction | Outcome | undefined => {
-    const isOne = isRecord(raw) && (raw['kind'] === 'outcome' ? isOutcome : isTransaction)(raw)
-    const entry = isOne ? (raw as unknown as Transaction | Outcome) : undefined
-    return entry && age(entry) <= transactionLife ? entry : undefined
+    if (!fits(raw, transaction)) return
+    const entry = raw as Transaction | Outcome
+    const isWhole = entry.kind === 'outcome' ? isResult(entry.result) : fits(entry.kind, 'string')
+    const isUsable = isWhole && entry.returnTo.startsWith(origin) && age(entry) <= transactionLife
+    return isUsable ? entry : undefined
   }
 
   const dropOld = () =>
@@ -413,10 +414,10 @@ export const createStore = (
   /** What is kept of the server, if it still looks like it. */
   const readPublished = async <T>(
     key: Schema['server']['key'],
-    shape: Record<string, Check>,
+    shape: Shape,
   ): Promise<T | undefined> => {
     const kept = await use((db) => db.get('server', key))
-    return shaped(shape)(kept) ? (kept as T) : undefined
+    return fits(kept, shape) ? (kept as T) : undefined
   }
 
   const writePublished = async (key: Schema['server']['key'], value: object): Promise<void> => {
@@ -470,16 +471,16 @@ export const createStore = (
     },
 
     readMetadata: () =>
-      readPublished<StoredMetadata>('metadata', { metadata: isRecord, fetchedAt: isNumber }),
+      readPublished<StoredMetadata>('metadata', { metadata: 'object', fetchedAt: 'number' }),
 
     writeMetadata: (metadata: AuthorizationServerMetadata) =>
       writePublished('metadata', { metadata, fetchedAt: now() }),
 
-    readKeys: () => readPublished<StoredKeys>('keys', { keys: Array.isArray, fetchedAt: isNumber }),
+    readKeys: () => readPublished<StoredKeys>('keys', { keys: 'list', fetchedAt: 'number' }),
 
     writeKeys: (keys: JsonWebKey[]) => writePublished('keys', { keys, fetchedAt: now() }),
 
-    readDpop: () => readPublished<DpopState>('dpop', { nonces: isRecord }),
+    readDpop: () => readPublished<DpopState>('dpop', { nonces: 'object' }),
 
     writeDpop: (state: DpopState) => writePublished('dpop', state),
 
@@ -496,7 +497,7 @@ export const createStore = (
       try {
         const former: unknown = await places.get('places', place)
         if (former === name) return
-        const isOurs = isText(former) && (former as string).startsWith('tokenward ')
+        const isOurs = String(former).startsWith('tokenward ')
         const users = (await places.getAll('places')).filter((each) => each === former)
         if (isOurs && users.length < 2) await limited(() => deleteDB(former as string))
         await places.put('places', name, place)

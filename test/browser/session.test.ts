@@ -69,7 +69,7 @@ const checkSession = (page: Page) =>
   )
 
 describe('the session', () => {
-  test('is known in a second tab, and each change is heard there', async () => {
+  test('is known in a second tab, and each change is heard there (SE-05)', async () => {
     const [first, second] = await openTwoTabs()
     await heard(second, 'signed-in')
     expect(await sessionIn(second)).toEqual(await sessionIn(first))
@@ -138,7 +138,7 @@ describe('the session', () => {
     expect(asks('/revoke')).toEqual([])
   })
 
-  test('is asked for again by a page that comes back from the back/forward cache (B74)', async () => {
+  test('is asked for again by a page that comes back from the back/forward cache (SE-05)', async () => {
     const [first, second] = await openTwoTabs()
     await heard(second, 'signed-in')
     await forgetEvents(second)
@@ -283,6 +283,7 @@ describe('checkSession()', () => {
   const openForgotten = async (): Promise<Page> => {
     const page = await openSignedIn(world)
     await clearDatabases(page)
+    await heard(page, 'signed-out storage_cleared')
     expect(await sessionIn(page)).toBeUndefined()
     await forgetEvents(page)
     world.as.clearRequests()
