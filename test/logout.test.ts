@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { createLogout } from '../sw/logout.js'
-import { type Fetch, noNetwork } from './support/fake-platform.js'
-import { createUnitWorld, type WorldOptions } from './support/worker-parts.js'
+import { createSession } from '../sw/session.js'
+import { type Fetch, noNetwork, settle } from './support/fake-platform.js'
+import { createUnitWorld, readDatabase, type WorldOptions } from './support/worker-parts.js'
 
 const app = 'https://app.example/'
 
@@ -125,6 +126,92 @@ describe('signing out', () => {
     expect(await done).toMatchObject({ atServer: false })
     expect(await store.read()).toMatchObject({ status: 'ended' })
   })
+})
+
+describe('a worker that is stopped while somebody signs out', () => {
+  const steps = ['written', 'told', 'revoking', 'ticket', 'gone'] as const
+  const secrets = {
+    accessToken: 'the-access-token',
+    refreshToken: 'the-refresh-token',
+    idToken: 'the-id-token',
+  }
+
+  /** Signs out, with a worker that goes no further than to the end of a step. */
+  const signOutUntil = async (last: (typeof steps)[number] | 'never') => {
+    const world = createUnitWorld()
+    const worker = world.createWorker()
+    await world.signIn(secrets)
+    const { authorizationServer, transactions, session, store } = worker
+    const sent = { nonce: 'the-nonce', verifier: 'the-verifier', redirectUri: app }
+    const ticket = await transactions.begin({ kind: 'login', returnTo: app })
+    await transactions.depart(ticket, ['login'], sent)
+    const done: string[] = []
+    const reach = async (step: string) => {
+      done.push(step)
+      if (step === last) await new Promise(() => {})
+    }
+    const stopping = createSession(
+      {
+        ...store,
+        update: async (next) => {
+          const result = await store.update(next)
+          await reach('written')
+          return result
+        },
+      },
+      world.config.root,
+      worker.platform,
+      () => reach('told'),
+    )
+    const logout = createLogout(
+      world.config,
+      { ...authorizationServer, revoke: () => reach('revoking') },
+      {
+        ...transactions,
+        begin: async (input) => {
+          const answer = await transactions.begin(input)
+          await reach('ticket')
+          return answer
+        },
+      },
+      stopping,
+    )
+    expect(await session.read()).toMatchObject({ status: 'active' })
+    void logout.begin({}, () => {}).then(() => done.push('gone'))
+    await settle()
+    return { ...world, done, name: store.name }
+  }
+
+  test('does one thing after the other: what is on the disk first (SE-01)', async () => {
+    expect((await signOutUntil('never')).done).toEqual(steps)
+  })
+
+  test.each(steps)('has signed out by the time that it is %s (SE-01)', async (step) => {
+    const { done, name, createWorker } = await signOutUntil(step)
+    expect(done).toContain(step)
+    const next = createWorker()
+    expect(await next.accessToken.get(() => {}, true)).toEqual({ kind: 'signed-out' })
+    const report = next.session.report(await next.session.readAgain())
+    expect(report).toEqual({ ended: 'logout' })
+    expect(JSON.stringify(await readDatabase(name))).not.toContain('the-')
+  })
+})
+
+test('a hint that a stopped worker has taken with it is missing, but the way is not (SE-04)', async () => {
+  const { begin, createWorker, config, server } = await createWorld()
+  const { url } = await begin()
+  const { authorizationServer, transactions, session } = createWorker()
+  const restarted = createLogout(config, authorizationServer, transactions, session)
+  const away = new URL((await restarted.visit(new URL(url!))).headers.get('location') ?? '')
+  expect(away.origin + away.pathname).toBe(server.metadata.end_session_endpoint)
+  expect(away.searchParams.has('id_token_hint')).toBe(false)
+  expect(away.searchParams.get('client_id')).toBe(config.clientId)
+})
+
+test('the hint of a logout is never on the disk (SE-01, ST-02)', async () => {
+  const { begin, store } = await createWorld()
+  await begin()
+  expect(JSON.stringify(await readDatabase(store.name))).not.toContain('the-id-token')
 })
 
 describe('a visit of logout.html', () => {

@@ -140,6 +140,7 @@ describe('a bad configuration is refused by name (CF-02)', () => {
     ['a leeway in milliseconds', { leeway: 60_000 }, /leeway .* to 3600/],
     ['no time for silent login', { silentLoginTimeout: 0 }, /silentLoginTimeout .* from 1 to 20/],
     ['a long silent login', { silentLoginTimeout: 21 }, /silentLoginTimeout .* from 1 to 20/],
+    ['another storage', { storage: 'localStorage' }, /storage must be 'indexeddb' or 'memory'/],
     ['an authPath without slash', { authPath: 'auth' }, /authPath "auth" must be a folder/],
     ['an authPath from the root', { authPath: '/auth/' }, /authPath/],
     ['an authPath that climbs', { authPath: '../auth/' }, /authPath/],

@@ -234,6 +234,28 @@ describe('memory', () => {
     browser.setClock(1001)
     expect(await session.read()).toBeUndefined()
   })
+
+  test('in use is dropped at once when the database goes, and pages are made to ask (ST-10)', async () => {
+    const { session, browser, store } = await createWorld()
+    await session.readAgain()
+    expect(session.peek()).toBeDefined()
+    await new Promise((resolve) => {
+      indexedDB.deleteDatabase(store.name).onsuccess = resolve
+    })
+    // Without a pause, so memory would be trusted.
+    expect(session.peek()).toBeUndefined()
+    expect(browser.announcements.at(-1)).toEqual({
+      channel: store.name,
+      data: { generation: 0, scope: '' },
+    })
+  })
+
+  test('that is gone when a worker starts makes pages ask, once (ST-10)', async () => {
+    const { browser, createWorker } = createUnitWorld()
+    const { session } = createWorker()
+    for (let round = 0; round < 3; round++) expect(await session.readAgain()).toBeUndefined()
+    expect(browser.announcements).toHaveLength(1)
+  })
 })
 
 describe('the end of a session', () => {

@@ -1,4 +1,6 @@
 import 'fake-indexeddb/auto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { forceCloseDatabase } from 'fake-indexeddb'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
@@ -738,4 +740,13 @@ test('the metadata of the server is kept with the time it was fetched (TK-14)', 
   await store.writeMetadata({ issuer: 'https://login.example' })
   const metadata = { issuer: 'https://login.example' }
   expect(await open().readMetadata()).toEqual({ metadata, fetchedAt: browser.now() })
+})
+
+test('persistence is never asked for, since in some browsers that asks the user (ST-07)', () => {
+  const files = ['sw', 'src'].flatMap((folder) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)),
+  )
+  const sources = files.filter((file) => file.endsWith('.ts'))
+  expect(sources).toContain(join('sw', 'store.ts'))
+  expect(sources.filter((file) => /\.persist\b/.test(readFileSync(file, 'utf8')))).toEqual([])
 })

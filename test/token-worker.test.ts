@@ -1,4 +1,5 @@
 import { wrap } from 'comlink'
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Answer } from '../src/shared/errors.js'
 import { PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
@@ -8,7 +9,12 @@ import { createTokenWorker } from '../sw/token-worker.js'
 import type { TraceStep } from '../sw/trace.js'
 import { json } from './support/fake-authorization-server.js'
 import { type FakePage, type Fetch, fakePage, settle } from './support/fake-platform.js'
-import { createUnitWorld, readDatabase, workingOptions } from './support/worker-parts.js'
+import {
+  activeRecord,
+  createUnitWorld,
+  readDatabase,
+  workingOptions,
+} from './support/worker-parts.js'
 
 const app = 'https://app.example/'
 const api = 'https://api.example/orders'
@@ -519,28 +525,59 @@ describe('an auth page', () => {
     errors.mockReset()
   })
 
-  test('is answered though the database is full of nonsense (CB-12, ST-08)', async () => {
-    const { start, name } = createWorld()
+  test('is answered though the database is full of nonsense (CB-12, ST-08)', {
+    timeout: 60_000,
+  }, async () => {
+    const { start, name, browser } = createWorld()
     await start().signIn()
-    await new Promise((resolve) => {
-      const request = indexedDB.open(name)
-      request.onsuccess = () => {
-        const db = request.result
-        const tx = db.transaction(['session', 'transactions', 'server'], 'readwrite')
-        tx.objectStore('session').put('nonsense', 'current')
-        tx.objectStore('transactions').put(5, 'x')
-        tx.objectStore('server').put(null, 'metadata')
-        tx.oncomplete = () => {
-          db.close()
-          resolve(undefined)
-        }
-      }
+    const anything = fc.anything({
+      ...{ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true },
+      ...{ maxDepth: 2, withTypedArray: true },
     })
-    const { call, fetchApi, signIn } = start()
-    expect((await call('session')).session).toBeUndefined()
-    expect(await fetchApi()).toEqual({ authorization: null })
-    expect(await signIn()).toBe(`${app}here#`)
-    expect((await fetchApi()).authorization).toMatch(/^Bearer/)
+    const spoilt = (valid: object) =>
+      fc
+        .dictionary(fc.constantFrom(...Object.keys(valid)), anything, { maxKeys: 2 })
+        .map((bad) => ({ ...valid, ...bad }))
+    const record = fc.oneof(
+      anything,
+      spoilt({
+        ...activeRecord(browser.now(), { refreshToken: 'x', accessToken: undefined }),
+        ...{ refreshSentAt: 1, subject: 'x', idToken: 'x' },
+        retry: { failures: 1, notBefore: 1 },
+        silentLoginFailed: { times: 1, at: 1 },
+      }),
+    )
+    const metadata = fc.oneof(anything, spoilt({ metadata: {}, fetchedAt: browser.now() }))
+    await fc.assert(
+      fc.asyncProperty(record, anything, metadata, async (...values) => {
+        const db = await new Promise<IDBDatabase>((resolve) => {
+          const request = indexedDB.open(name)
+          request.onsuccess = () => resolve(request.result)
+        })
+        const tx = db.transaction(['session', 'transactions', 'server'], 'readwrite')
+        const places = [
+          ['session', 'current'],
+          ['transactions', 'x'],
+          ['server', 'metadata'],
+        ] as const
+        for (const [index, [storeName, key]] of places.entries()) {
+          tx.objectStore(storeName).put(values[index], key)
+        }
+        await new Promise((resolve) => {
+          tx.oncomplete = resolve
+        })
+        db.close()
+        const { call, fetchApi, signIn, navigate } = start()
+        await call('hello')
+        await call('session')
+        await fetchApi().catch(() => {})
+        expect(await navigate(`${app}tokenward/login.html?ticket=x`)).toBe(`${app}#`)
+        expect(await signIn()).toBe(`${app}here#`)
+        expect((await fetchApi()).authorization).toMatch(/^Bearer access-token/)
+        expect((await call('session')).session).toMatchObject({ claims: { sub: 'alice' } })
+      }),
+      { numRuns: 60 },
+    )
   })
 })
 
