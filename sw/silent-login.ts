@@ -170,6 +170,9 @@ export const createSilentLogin = (
         return { kind: refusals.has(refused.code) ? 'refused' : 'failed', error: refused }
       }
       if (end === 'gone') continue
+      // A sign-out takes away what was under way.
+      const isOver = (await session.readAgain())?.status !== 'active'
+      if (isOver && request.record?.status === 'active') return { kind: 'superseded' }
       error =
         end?.end === 'blocked'
           ? new TokenError(

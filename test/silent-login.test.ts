@@ -177,13 +177,28 @@ describe('a silent login ends', () => {
     const world = await createWorld()
     world.open('a', {
       frame: async (input) => {
-        await world.session.end('logout')
+        await world.session.end('ended')
         return await world.answering('signed-in')(input)
       },
     })
     const outcome = await world.silentLogin({ purpose: 'renew', record: world.record })
     expect(outcome).toEqual({ kind: 'superseded' })
   })
+
+  test.each(['renew', 'check'] as const)(
+    'as superseded, where a sign-out has taken it away (%s) (SE-01)',
+    async (purpose) => {
+      const world = await createWorld()
+      world.open('a', {
+        frame: async () => {
+          await world.session.end('logout')
+          return { end: 'done', loaded: true, isolated: false }
+        },
+      })
+      const outcome = await world.silentLogin({ purpose, record: world.record })
+      expect(outcome).toEqual({ kind: 'superseded' })
+    },
+  )
 
   test('as superseded, where the server knows another user (SI-07)', async () => {
     const { silentLogin, open, answering, record } = await createWorld()
