@@ -35,6 +35,7 @@ const { Provider } = await importProvider()
  * @property {boolean} [revocation] false: no revocation endpoint
  * @property {boolean} [endSession] false: no end-session endpoint
  * @property {boolean} [dpopNonce] Every DPoP proof must contain a nonce of this server (RFC 9449 8)
+ * @property {boolean} [pushedRequests] true: authorization requests have to be pushed (RFC 9126)
  *
  * @typedef {object} AuthorizationServerRequest
  * @property {number} at
@@ -209,7 +210,7 @@ async function importProvider() {
 function createProvider(issuer, setup) {
   const { clients, settings, store, consents, signingKey, cookieKey } = setup
   const { rotate = true, issueRefreshTokenAlways, revocation = true, endSession = true } = setup
-  const { dpopNonce = false } = setup
+  const { dpopNonce = false, pushedRequests = false } = setup
   const { port } = new URL(issuer)
 
   const provider = new Provider(issuer, {
@@ -256,6 +257,10 @@ function createProvider(issuer, setup) {
       dPoP: {
         enabled: true,
         ...(dpopNonce && { nonceSecret: randomBytes(32), requireNonce: () => true }),
+      },
+      pushedAuthorizationRequests: {
+        enabled: pushedRequests,
+        requirePushedAuthorizationRequests: pushedRequests,
       },
       resourceIndicators: { enabled: false },
       revocation: { enabled: revocation, allowedPolicy: isOwnToken },

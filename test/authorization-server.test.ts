@@ -406,6 +406,16 @@ describe('the metadata', () => {
     expect((await failure(ask())).code).toBe('offline')
   })
 
+  test('may name a userinfo endpoint: it is never asked (TK-13)', async () => {
+    const userinfo = 'https://login.example/userinfo'
+    const { as, server, signIn } = createWorld({
+      server: { metadata: { userinfo_endpoint: userinfo } },
+    })
+    await signIn()
+    await as.refresh(server.refreshToken() as string)
+    expect(server.requests.map(({ url }) => url)).not.toContain(userinfo)
+  })
+
   test('names the endpoints that never get a token, and userinfo is none of them', async () => {
     const { as, state, secrets } = createWorld({
       server: {

@@ -135,8 +135,19 @@ const expectRefresh = async (
   expect(after?.accessToken).not.toBe(before?.accessToken)
 }
 
+/** For `test.each`: what it is, how it ends, the requirements, and the variant itself. */
+const rowsOf = <Variant extends { title: string }>(
+  variants: readonly Variant[],
+  endOf: (variant: Variant) => string,
+) =>
+  variants.map((variant) => {
+    const [, title = '', ids = ''] = /^(.*?)( \([A-Z][^(]*\))?$/.exec(variant.title) ?? []
+    return [title, endOf(variant), ids, variant] as const
+  })
+
 describe('an ID token at a sign-in', () => {
-  test.each(idTokenVariants)('$title: $signIn (TK-06, T5)', async (variant) => {
+  const rows = rowsOf(idTokenVariants, ({ signIn }) => signIn)
+  test.each(rows)('%s: %s (TK-06, T5)%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectSignIn(world, () => sendIdToken(world.server, variant), variant.signIn)
     expect({}).not.toHaveProperty('polluted')
@@ -144,7 +155,8 @@ describe('an ID token at a sign-in', () => {
 })
 
 describe('an ID token at a refresh', () => {
-  test.each(idTokenVariants)('$title: $refresh (RF-12, T5)', async (variant) => {
+  const rows = rowsOf(idTokenVariants, ({ refresh }) => refresh)
+  test.each(rows)('%s: %s (RF-12, T5)%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectRefresh(world, () => sendIdToken(world.server, variant), variant.refresh)
     const { claims } = (await world.stored()) ?? {}
@@ -154,18 +166,27 @@ describe('an ID token at a refresh', () => {
   })
 })
 
-describe('the token endpoint answers a sign-in with', () => {
-  test.each(answerVariants)('$title: $signIn', async (variant) => {
+describe('the token endpoint answers a sign-in (TK-01 to TK-05, TK-11) with', () => {
+  const rows = rowsOf(answerVariants, ({ signIn }) => signIn)
+  test.each(rows)('%s: %s%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectSignIn(world, () => sendAnswer(world.server, variant), variant.signIn)
   })
 })
 
-describe('the token endpoint answers a refresh with', () => {
-  test.each(answerVariants)('$title: $refresh', async (variant) => {
+describe('the token endpoint answers a refresh (TK-03, TK-04, RF-06) with', () => {
+  const rows = rowsOf(answerVariants, ({ refresh }) => refresh)
+  test.each(rows)('%s: %s%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectRefresh(world, () => sendAnswer(world.server, variant), variant.refresh)
   })
+})
+
+test('a scope that is narrower than asked for is told with the sign-in (TK-11)', async () => {
+  const { events, signIn, stored } = createWorld({ server: { tokens: { scope: 'openid' } } })
+  expect(await signIn()).toBe('signed in')
+  expect(events).toMatchObject([{ type: 'signed-in', session: { scope: 'openid' } }])
+  expect(await stored()).toHaveProperty('scope', 'openid')
 })
 
 describe('a body that drips', () => {
@@ -220,8 +241,9 @@ describe('a body that drips', () => {
   })
 })
 
-describe('metadata at a first visit', () => {
-  test.each(metadataVariants)('$title: $code, and no request goes anywhere', async (variant) => {
+describe('metadata at a first visit (TK-14, T5)', () => {
+  const rows = rowsOf(metadataVariants, ({ code }) => code)
+  test.each(rows)('%s: %s, and nothing is asked there%s', async (_title, _end, _ids, variant) => {
     const { server, start } = createWorld()
     const hostile = start(
       withoutRedirects(async (input, init) => {
@@ -286,9 +308,10 @@ describe('metadata that changes later', () => {
     expect(await start().renew()).toBe('renewed')
   })
 
-  test.each(metadataVariants.filter(({ code }) => code === 'invalid_configuration'))(
-    '$title: the old one goes on being used, and the app is told (TK-14)',
-    async (variant) => {
+  const wrong = metadataVariants.filter(({ code }) => code === 'invalid_configuration')
+  test.each(rowsOf(wrong, ({ code }) => code))(
+    '%s: %s, and the old one goes on being used (TK-14)%s',
+    async (_title, _end, _ids, variant) => {
       const { browser, server, signIn, start } = createWorld()
       await signIn()
       await browser.pass(day)

@@ -10,6 +10,7 @@ import {
 } from '../support/hostile-authorization-server.js'
 import { type HostileServer, startHostileServer } from '../support/hostile-http.js'
 import {
+  authorizationsAt,
   eventsIn,
   landIn,
   movableClock,
@@ -199,5 +200,20 @@ describe('idTokenSignature: jwks()', () => {
     expect(fetched()).toBe(2)
     await signIn(page)
     expect(fetched()).toBe(2)
+  })
+})
+
+describe('a real server that wants requests pushed', () => {
+  const world = useWorld({ server: { pushedRequests: true } })
+
+  test('signs in, with nothing but a reference in the URL (AR-15)', async () => {
+    const page = await openApp(await world.newProfile(), world.url)
+    await signIn(page)
+    const [asked] = authorizationsAt(world.as)
+    const params = new URLSearchParams(asked?.query)
+    expect([...params.keys()].sort()).toEqual(['client_id', 'request_uri'])
+    expect(world.as.requests.filter(({ path }) => path === '/request')).toMatchObject([
+      { method: 'POST', status: 201 },
+    ])
   })
 })
