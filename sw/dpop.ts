@@ -226,10 +226,15 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
     )
 
   /** Sets our idea of an origin's clock right; false if it was, or cannot be. */
-  const setClock = (origin: string, date: string | null): boolean => {
+  const setClock = (origin: string, date: string | null, sentAt: number): boolean => {
     // biome-ignore lint/style/noRestrictedGlobals: it reads a text here, not the clock.
-    const off = Math.round((Date.parse(date ?? '') - now()) / 1000)
-    if (Math.abs(off) > mostSkew) {
+    const time = Date.parse(date ?? '')
+    // The header has whole seconds, and was written at some time since the request was sent.
+    const least = Math.floor((time - now()) / 1000)
+    const most = Math.ceil((time + 1000 - sentAt) / 1000)
+    const known = ahead.get(origin) ?? 0
+    if (!(known < least || known > most)) return false
+    if (Math.abs(least) > mostSkew) {
       const minutes = mostSkew / 60
       tellOnce(
         new TokenError(
@@ -239,9 +244,8 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
       )
       return false
     }
-    // The header has whole seconds.
-    if (!(Math.abs(off - (ahead.get(origin) ?? 0)) > 1)) return false
-    ahead.set(origin, off)
+    // A proof may be old, but no server takes one of the future.
+    ahead.set(origin, least)
     return true
   }
 
@@ -249,7 +253,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
   const reasonToRepeat = async (
     response: Response,
     origin: string,
-    sentNonce: string | undefined,
+    sent: { nonce: string | undefined; at: number },
     accessToken: string | undefined,
     isRefresh: boolean,
   ): Promise<'nonce' | 'clock' | 'resent' | undefined> => {
@@ -268,14 +272,14 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
       return
     }
     unread.delete(origin)
-    if (error.includes('use_dpop_nonce') || (isUnread && nonce !== sentNonce)) {
+    if (error.includes('use_dpop_nonce') || (isUnread && nonce !== sent.nonce)) {
       if (nonce !== null) return 'nonce'
       tellHidden(origin)
     }
     // The browser may have sent a proof twice by itself. A refresh token bears to be sent again; an
     // order at an API, or a code, may have been taken the first time.
     if (error.includes('invalid_dpop_proof')) {
-      if (setClock(origin, headers.get('date'))) return 'clock'
+      if (setClock(origin, headers.get('date'), sent.at)) return 'clock'
     } else if (error !== 'invalid_grant') return
     return isRefresh ? 'resent' : undefined
   }
@@ -322,7 +326,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
       await load()
       for (;;) {
         const current: Request | string = next
-        const nonce = nonces.get(url.origin)
+        const sent = { nonce: nonces.get(url.origin), at: now() }
         const proof = await sign(key, url, method, accessToken)
         if (!proof) return withoutKey(accessToken, isRefresh)
         const headers = new Headers(init.headers)
@@ -335,7 +339,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
           // A redirect would take the proof along, to another origin too.
           redirect: isRequest && input.redirect === 'manual' ? 'manual' : 'error',
         })
-        const reason = await reasonToRepeat(response, url.origin, nonce, accessToken, isRefresh)
+        const reason = await reasonToRepeat(response, url.origin, sent, accessToken, isRefresh)
         if (!reason || tried.has(reason) || !next) return response
         tried.add(reason)
         response.body?.cancel().catch(() => {})

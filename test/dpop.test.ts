@@ -861,8 +861,20 @@ describe('at an API', () => {
     expect(calls).toHaveLength(2)
     expect((await worker.fetch()).status).toBe(200)
     expect(calls).toHaveLength(3)
-    const [, proof] = calls
-    expect(proof?.checked?.claims['iat']).toBeDefined()
+  })
+
+  test('a slow answer is not taken for a wrong clock (DP-13)', async () => {
+    const { worker, calls, answers, browser } = await signedIn()
+    answers.push(() => {
+      const headers = {
+        'www-authenticate': 'DPoP error="invalid_dpop_proof"',
+        date: new Date(browser.now()).toUTCString(),
+      }
+      browser.setClock(8_000)
+      return new Response(null, { status: 401, headers })
+    })
+    expect((await worker.fetch({ method: 'POST', body: 'an order' })).status).toBe(401)
+    expect(calls).toHaveLength(1)
   })
 
   test('more than ten minutes are for the user to set right (DP-13)', async () => {
