@@ -1,16 +1,17 @@
 #!/usr/bin/env node
-// npx tokenward init public/: puts the files that a site serves into its folder.
+// npx tokenward init public/: puts the files that a site serves into its folder. `doctor`, which
+// looks at a site that is online, has a file of its own.
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { DEFAULT_AUTH_PATH, liveParts, normalAuthPath, PAGES, UsageError } from './auth-pages.mjs'
+import { doctor } from './doctor.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
-const PAGES = ['login', 'silent', 'callback', 'done', 'logout']
 const WORKER = 'tokenward-worker.js'
-const DEFAULT_AUTH_PATH = 'tokenward/'
 
 const HELP = `tokenward ${version}
 
@@ -18,6 +19,8 @@ Usage
   npx tokenward init <folder>    copy the worker library and the inert pages into the folder that
                                  your site serves (public/), or bring them up to date
   npx tokenward check <folder>   are they there, and of this version? exit code 1 if not
+  npx tokenward doctor <url>     checks a site that is online: headers, worker, policy, server;
+                                 more in npx tokenward doctor --help
 
 Options
   --auth-path <path>   where the inert pages go in it (default ${DEFAULT_AUTH_PATH}); give the same
@@ -25,26 +28,12 @@ Options
   --force              init: overwrite files that tokenward has not written
   --help, --version`
 
-/** What is wrong with the command; shown without a stack. */
-class UsageError extends Error {}
-
 const read = (file) => (existsSync(file) ? readFileSync(file, 'utf8') : undefined)
 
 const readOwn = (...parts) => {
   const text = read(join(root, ...parts))
   if (text !== undefined) return text
   throw new UsageError(`${join(...parts)} is missing from the package. In a clone: npm run build.`)
-}
-
-const normalAuthPath = (given) => {
-  const segments = given.split('/').filter((segment) => segment !== '')
-  const plain = segments.every((segment) => /^[\w.~-]+$/.test(segment) && !/^\.+$/.test(segment))
-  if (given.startsWith('/') || segments.length === 0 || !plain) {
-    throw new UsageError(
-      `--auth-path ${given}: needs a folder below the site's, such as ${DEFAULT_AUTH_PATH} or auth/oidc/.`,
-    )
-  }
-  return `${segments.join('/')}/`
 }
 
 /** The files of the package as they belong into a site. */
@@ -64,20 +53,6 @@ const packageFiles = (authPath) => {
 
 const isOurs = (path, text) =>
   path === WORKER ? text.startsWith('/*! tokenward ') : /<!--\s*tokenward:/.test(text)
-
-/** Anything in a page of the user's own that is not inert. */
-const liveParts = (text) =>
-  [
-    [/<script/i, 'a script'],
-    [/<[^>]*\son\w+\s*=/i, 'an inline handler'],
-    [/javascript:/i, 'a javascript: URL'],
-    [
-      /<(?:link|img|iframe|object|embed|form|base|meta[^>]+refresh)\b/i,
-      'something it loads or sends',
-    ],
-  ]
-    .filter(([pattern]) => pattern.test(text))
-    .map(([, what]) => what)
 
 /**
  * @returns {{ path: string, file: string, text: string,
@@ -186,6 +161,7 @@ const check = (folder, authPath) => {
 }
 
 const main = (args) => {
+  if (args[0] === 'doctor') return doctor(args.slice(1))
   let parsed
   try {
     parsed = parseArgs({
@@ -209,7 +185,7 @@ const main = (args) => {
     return command === undefined && !values.help ? 1 : 0
   }
   if (command !== 'init' && command !== 'check') {
-    throw new UsageError(`There is no command ${command}: init or check.`)
+    throw new UsageError(`There is no command ${command}: init, check or doctor.`)
   }
   const authPath = normalAuthPath(values['auth-path'])
   const folder = siteFolder(command, folders)
@@ -217,7 +193,7 @@ const main = (args) => {
 }
 
 try {
-  process.exitCode = main(process.argv.slice(2)) ?? 0
+  process.exitCode = (await main(process.argv.slice(2))) ?? 0
 } catch (error) {
   if (!(error instanceof UsageError)) throw error
   console.error(`tokenward: ${error.message}\nHelp: npx tokenward --help`)
