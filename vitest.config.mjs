@@ -15,7 +15,7 @@ export default defineConfig({
           ...common,
           name: 'unit',
           include: ['test/*.test.ts'],
-          exclude: ['test/build.test.ts', 'test/cli.test.ts'],
+          exclude: ['test/build.test.ts', 'test/cli.test.ts', 'test/doctor.test.ts'],
         },
       },
       {
@@ -23,7 +23,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'build',
-          include: ['test/build.test.ts', 'test/cli.test.ts'],
+          include: ['test/build.test.ts', 'test/cli.test.ts', 'test/doctor.test.ts'],
           // Each brings dist/ up to date first.
           fileParallelism: false,
           testTimeout: 60_000,

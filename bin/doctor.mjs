@@ -73,7 +73,7 @@ export const diagnose = async (options, fetch = globalThis.fetch) => {
   const { issuer, clientId, apis, authPath, redirectUri } = settle(report, options, scope, worker)
   await checkAuthPages(web, report, { scope, authPath, redirectUri, homeText: home.text })
 
-  const metadata = issuer && (await readMetadata(web, report, issuer, origin))
+  const metadata = issuer ? await readMetadata(web, report, issuer, origin) : undefined
   const urls = [metadata?.authorization_endpoint, metadata?.token_endpoint]
   const [authorization, token] = urls.map((url) => (URL.canParse(url) ? String(url) : undefined))
   if (worker) {
@@ -84,7 +84,7 @@ export const diagnose = async (options, fetch = globalThis.fetch) => {
   checkPage(report, home, { worker: worker?.worker.url, silent, authorization, token, apis })
 
   if (metadata) checkSameSite(report, scope, metadata)
-  if (metadata && clientId) {
+  if (metadata && issuer && clientId) {
     await checkEndpoints(web, report, metadata, { origin, clientId, redirectUri })
     const isolated = /^(?:require-corp|credentialless)\b/.test(
       home.headers.get('cross-origin-embedder-policy') ?? '',
@@ -120,7 +120,9 @@ const settle = (report, options, scope, worker) => {
     if (options[name] !== undefined) report.note(id, `${name} ${options[name]} (given)`)
     else if (found) report.note(id, `${name} ${found.value} (read in ${found.from})`)
     else {
-      report.fail(
+      report.add(
+        // Without a worker, that is what is wrong.
+        worker ? 'failure' : 'warning',
         id,
         `The ${name} does not stand in the worker's script as plain text.`,
         'What hangs on it is not checked.',
@@ -129,7 +131,9 @@ const settle = (report, options, scope, worker) => {
     }
   }
 
-  const apis = (options.apis ?? read?.apis?.urls ?? []).map((url) => new URL(url, scope).href)
+  const apis = (options.apis ?? read?.apis?.urls ?? [])
+    .filter((url) => URL.canParse(url, scope))
+    .map((url) => new URL(url, scope).href)
   if (!options.apis && !read?.apis?.isWhole) {
     report.note(
       'api.given',

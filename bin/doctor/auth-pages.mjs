@@ -107,10 +107,11 @@ const checkCallback = async (web, report, { redirectUri, homeText }) => {
   const direct = await web.ask(answered, { headers: { accept: 'text/html' } })
   const target = direct.problem === undefined ? targetOf(direct) : undefined
   const answer = await askForPage(web, answered)
-  const isElsewhere = target && answer.problem === undefined && targetOf(answer) !== undefined
 
   // A redirect away from the code is as good as an inert page, if it leaves nothing behind.
-  if (isElsewhere) return checkRedirect(report, pathname, direct, target)
+  if (direct.problem === undefined && target && answer.problem === undefined && targetOf(answer)) {
+    return checkRedirect(report, pathname, direct, target)
+  }
 
   const problem = whyNotInert(answer, homeText)
   if (problem) {

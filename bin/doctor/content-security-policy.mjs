@@ -44,15 +44,21 @@ const parsePolicy = (text) => {
 export const metaPolicies = (html) =>
   [...html.matchAll(/<meta\b(?:[^>"']|"[^"]*"|'[^']*')*>/gi)]
     .map(([tag]) => tag)
-    .filter((tag) => /http-equiv\s*=\s*["']?content-security-policy["'\s>]/i.test(tag))
-    .flatMap((tag) => {
-      const [, double, single] = /\scontent\s*=\s*(?:"([^"]*)"|'([^']*)')/i.exec(tag) ?? []
-      return parsePolicies(double ?? single ?? '')
-    })
+    .map(attributesOf)
+    .filter((attributes) => /^content-security-policy$/i.test(attributes.get('http-equiv') ?? ''))
+    .flatMap((attributes) => parsePolicies(attributes.get('content') ?? ''))
     .map((policy) => {
       for (const name of ['frame-ancestors', 'sandbox', 'report-uri']) policy.delete(name)
       return policy
     })
+
+/** @param {string} tag @returns {Map<string, string>} */
+const attributesOf = (tag) =>
+  new Map(
+    [...tag.matchAll(/([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/g)].map(
+      ([, name = '', double, single, bare]) => [name.toLowerCase(), double ?? single ?? bare ?? ''],
+    ),
+  )
 
 /**
  * The directive that counts for a kind of request.

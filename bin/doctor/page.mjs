@@ -14,10 +14,10 @@ import {
  * @typedef {import('./content-security-policy.mjs').Policy} Policy
  *
  * @typedef {object} Needs
- * @property {string} [worker] URL of the script
+ * @property {string | undefined} worker URL of the script
  * @property {string} silent URL of the silent login's page
- * @property {string} [authorization] The authorization endpoint
- * @property {string} [token] The token endpoint
+ * @property {string | undefined} authorization The authorization endpoint
+ * @property {string | undefined} token The token endpoint
  * @property {string[]} apis
  */
 

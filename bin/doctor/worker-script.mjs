@@ -122,12 +122,17 @@ export const readOptions = (scripts) => {
     }
     return undefined
   }
+  /** @param {string} name */
+  const findUrl = (name) => {
+    const found = find(name, /^https?:\/\//)
+    return found && URL.canParse(found.value) ? found : undefined
+  }
   const lists = own.flatMap(({ texts }) => texts.map((text) => apiList(text, 'apis')))
   return {
-    issuer: find('issuer', /^https?:\/\//),
+    issuer: findUrl('issuer'),
     clientId: find('clientId'),
     authPath: find('authPath', /^(?:[\w-]+\/)+$/),
-    redirectUri: find('redirectUri', /^https?:\/\//),
+    redirectUri: findUrl('redirectUri'),
     apis: lists.find((list) => list !== undefined),
   }
 }

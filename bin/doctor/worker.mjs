@@ -35,7 +35,7 @@ export const findWorker = async (web, report, scope, given) => {
   for (const url of urls) {
     const next = await web.ask(url, { headers: AS_BROWSERS_DO })
     answer ??= next
-    if (isScript(next)) {
+    if (next.problem === undefined && isScript(next)) {
       report.pass('worker.found', `${next.url} is JavaScript.`)
       return { worker: next, scripts: await collectScripts(web, next) }
     }
@@ -57,7 +57,7 @@ export const findWorker = async (web, report, scope, given) => {
   return undefined
 }
 
-/** @param {Answer | NoAnswer} answer @returns {answer is Answer} */
+/** @param {Answer | NoAnswer} answer */
 const isScript = (answer) =>
   answer.problem === undefined &&
   answer.status === 200 &&
