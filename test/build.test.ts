@@ -152,11 +152,12 @@ describe('the pages that the network serves', () => {
     expect(readdirSync('public/tokenward').sort()).toEqual(names.map((n) => `${n}.html`).sort())
   })
 
-  test('are inert: no script, no handler, nothing loaded or sent', () => {
+  test('are inert: no script, no handler, no relay, nothing loaded or sent (CB-13)', () => {
     const [page] = pages
     const tags = [...page!.matchAll(/<([a-z]+)/gi)].map(([, tag]) => tag!.toLowerCase())
     const harmless = ['html', 'meta', 'title', 'style', 'p', 'a']
     expect(tags.filter((tag) => !harmless.includes(tag))).toEqual([])
+    expect(page).not.toMatch(/postMessage|BroadcastChannel|localStorage/)
     expect(page).not.toMatch(/\son\w+\s*=|javascript:|http-equiv="refresh"|url\(|@import|\bsrc=/i)
     expect([...page!.matchAll(/href="([^"]*)"/g)].map(([, href]) => href)).toEqual(['../'])
     expect(page).toContain(`content="default-src 'none'`)

@@ -1,12 +1,13 @@
 // The doctor looks at the demo, with its real site, server and API, and at deployments that differ
 // from it in one thing.
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { PAGES } from '../bin/auth-pages.mjs'
+import { printReport } from '../bin/doctor/report.mjs'
 import { type DoctorOptions, diagnose } from '../bin/doctor.mjs'
 import { startServers } from '../demo/servers.mjs'
 import { build } from '../esbuild.config.mjs'
@@ -986,6 +987,7 @@ describe('options', () => {
 })
 
 describe('the command', () => {
+  const security = () => readFileSync('docs/security.md', 'utf8')
   const run = (...args: string[]) =>
     new Promise<{ status: unknown; stdout: string; stderr: string }>((done) => {
       const command = [resolve('bin/tokenward.mjs'), 'doctor', ...args]
@@ -1027,12 +1029,28 @@ describe('the command', () => {
     expect(stderr).toContain(words)
   })
 
-  test('explains itself, and its parent names it', async () => {
+  test('explains itself, in the docs too', async () => {
     const { status, stdout } = await run('--help')
     expect(status).toBe(0)
-    for (const option of ['issuer', 'client-id', 'worker', 'api', 'header', 'accept', 'json']) {
-      expect(stdout).toContain(`--${option}`)
+    expect(security()).toContain(`\n${stdout}\`\`\`\n`)
+  })
+
+  // `UPDATE_DOCS=1` writes it.
+  test('prints what the docs show', async () => {
+    const servers = [demo.site.origin, demo.authorizationServer.issuer, demo.api.url]
+    let text = JSON.stringify((await examine()).findings)
+    for (const [index, origin] of servers.entries()) {
+      text = text.replaceAll(origin, `http://localhost:42${index}0`)
     }
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
+    const title = `tokenward ${version} doctor: http://localhost:4200/`
+    const shown = `${title}\n\n${printReport(JSON.parse(text))}\n`
+    const block = /(<!-- doctor: .* -->\n```\n\$ npx .*\n)([\s\S]*?)(```\n<!-- \/doctor -->)/
+    if (process.env['UPDATE_DOCS']) {
+      const written = security().replace(block, (_all, start, _old, end) => start + shown + end)
+      writeFileSync('docs/security.md', written)
+    }
+    expect(block.exec(security())?.[2]).toBe(shown)
   })
 })
 
