@@ -64,7 +64,11 @@ export const diagnose = async (options, fetch = globalThis.fetch) => {
   const scope = scopeOf(options.url)
   const { origin } = new URL(scope)
   const report = createReport(options.accepted ?? [])
-  const web = createWeb(fetch, { origin, headers: options.headers ?? {} })
+  const web = createWeb(
+    fetch,
+    { origin, headers: options.headers ?? {} },
+    `tokenward-doctor/${version}`,
+  )
 
   const home = await openHome(web, report, scope)
   if (!home) return report.findings

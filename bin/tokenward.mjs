@@ -117,7 +117,9 @@ The code of your page:
 Register at the authorization server, for a site at https://app.example.com/:
   redirect URI              https://app.example.com/${authPath}callback.html
   post-logout redirect URI  https://app.example.com/${authPath}logout.html
-  web origin (CORS)         https://app.example.com`
+  web origin (CORS)         https://app.example.com
+
+Once it is online: npx tokenward doctor https://app.example.com/`
 }
 
 const init = (folder, authPath, force) => {

@@ -599,6 +599,12 @@ const dubious: Row[] = [
     () => [headers('/sw.js', { 'content-security-policy': undefined })],
   ],
   [
+    'a worker that may send anything anywhere',
+    'worker.csp',
+    'send requests anywhere',
+    () => [policyOf('/sw.js', 'connect-src', '*')],
+  ],
+  [
     'a worker that may evaluate text',
     'worker.eval',
     'evaluate text',

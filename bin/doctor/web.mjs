@@ -69,8 +69,9 @@ const readSome = async (response) => {
 /**
  * @param {Fetch} fetch
  * @param {{ origin: string, headers: Record<string, string> }} app What only the app's site gets
+ * @param {string} name What the doctor calls itself
  */
-export const createWeb = (fetch, app) => {
+export const createWeb = (fetch, app, name) => {
   /**
    * Redirects are not followed.
    *
@@ -79,6 +80,7 @@ export const createWeb = (fetch, app) => {
   const ask = async (url, init = {}) => {
     const { href, origin } = new URL(url)
     const headers = {
+      'user-agent': name,
       ...(origin === app.origin && app.headers),
       .../** @type {any} */ (init.headers),
     }

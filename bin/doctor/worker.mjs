@@ -254,8 +254,19 @@ const checkPolicy = (report, worker, scripts, targets) => {
       "Take out 'unsafe-eval', and have script-src or default-src.",
     )
   }
-  if (unreached.length === 0 && blocked.length === 0) {
-    report.pass('worker.csp', 'Its own policy lets it reach the server and the APIs.')
+  if (unreached.length > 0 || blocked.length > 0) return
+  if (allows(policies, 'connect-src', 'https://tokenward-doctor.invalid/', worker.url)) {
+    report.warn(
+      'worker.csp',
+      'Its own policy lets it send requests anywhere.',
+      'Code that gets into the worker could send the tokens to a place of its own.',
+      `Name in connect-src what it needs: ${[...new Set(targets.map((url) => new URL(url).origin))].join(' ')}`,
+    )
+  } else {
+    report.pass(
+      'worker.csp',
+      'Its own policy lets it reach the server and the APIs, and no others.',
+    )
   }
 }
 
