@@ -22,13 +22,13 @@ export const normalAuthPath = (given) => {
 export const liveParts = (text) =>
   /** @type {[RegExp, string][]} */ ([
     [/<script/i, 'a script'],
-    [/<[^>]*\son\w+\s*=/i, 'an inline handler'],
+    [/<[^<>]*\son\w+\s*=/i, 'an inline handler'],
     [/javascript:/i, 'a javascript: URL'],
     [
       /<(?:link|img|picture|audio|video|source|svg|iframe|frame|object|embed|form|base)\b/i,
       'something it loads or sends',
     ],
-    [/<meta[^>]+refresh/i, 'a redirect'],
+    [/<meta[^<>]+refresh/i, 'a redirect'],
     [/@import|url\(/i, 'a style that loads something'],
   ])
     .filter(([pattern]) => pattern.test(text))

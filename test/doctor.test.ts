@@ -880,6 +880,30 @@ describe('what comes from outside', () => {
   })
 
   test.each([
+    '<',
+    '\n',
+    ' ',
+    'a',
+    '/*\n',
+    '<meta "',
+    "import '",
+    'import\n',
+    'issuer:"',
+    'apis:[',
+    '(',
+  ])('cannot keep it busy: a megabyte of %j', async (piece) => {
+    const body = piece.repeat(1_000_000 / piece.length)
+    const { failures } = await examine([
+      answer('/', 200, body, html),
+      answer('/sw.js', 200, body, { 'content-type': 'text/javascript' }),
+      answer(callback, 200, body, html),
+      answer(metadataPath, 200, body),
+      answer('/auth', 200, body, html),
+    ])
+    expect(failures).toContain('worker.library')
+  })
+
+  test.each([
     ['ENOTFOUND', 'DNS does not know this host'],
     ['CERT_HAS_EXPIRED', 'its certificate has expired'],
     ['ERR_TLS_CERT_ALTNAME_INVALID', 'its certificate is for another host'],

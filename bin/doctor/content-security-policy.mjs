@@ -42,7 +42,7 @@ const parsePolicy = (text) => {
  * @param {string} html @returns {Policy[]}
  */
 export const metaPolicies = (html) =>
-  [...html.matchAll(/<meta\b(?:[^>"']|"[^"]*"|'[^']*')*>/gi)]
+  [...html.matchAll(/<meta\b(?:[^<>"']|"[^"]*"|'[^']*')*>/gi)]
     .map(([tag]) => tag)
     .map(attributesOf)
     .filter((attributes) => /^content-security-policy$/i.test(attributes.get('http-equiv') ?? ''))
@@ -55,7 +55,7 @@ export const metaPolicies = (html) =>
 /** @param {string} tag @returns {Map<string, string>} */
 const attributesOf = (tag) =>
   new Map(
-    [...tag.matchAll(/([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/g)].map(
+    [...tag.matchAll(/\b([\w-]{1,40})\s{0,20}=\s{0,20}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/g)].map(
       ([, name = '', double, single, bare]) => [name.toLowerCase(), double ?? single ?? bare ?? ''],
     ),
   )

@@ -14,21 +14,36 @@ import { targetOf } from './web.mjs'
 
 const MOST_SCRIPTS = 12
 
-/** @param {string} text */
-const withoutComments = (text) => text.replace(/^\s*(?:\/\/.*|\/\*[\s\S]*?\*\/)/gm, '')
+// Patterns for foreign text have bounds, so that none takes its time over a megabyte of one thing.
+
+/** Without the comments that begin a line. @param {string} text */
+const withoutComments = (text) => {
+  let isInside = false
+  const lines = text.split('\n').filter((line) => {
+    const start = line.trimStart()
+    const isComment = isInside || /^\/[/*]/.test(start)
+    if (isInside || start.startsWith('/*')) isInside = !line.includes('*/')
+    // What follows a comment on its line belongs to the code, as in /*! banner */ code.
+    return !isComment || /\*\/\s*\S/.test(line)
+  })
+  return lines.join('\n')
+}
 
 /** @param {string} text */
 export const isModule = (text) =>
-  /^\s*(?:import(?:\s+[\w$]|\s*[{*"'])|export(?:\s+\w|\s*[{*]))/m.test(text)
+  /^[ \t]*(?:import(?:\s+[\w$]|\s*[{*"'])|export(?:\s+\w|\s*[{*]))/m.test(text)
 
 /** Scripts that a script names outright. @param {Answer} answer @returns {string[]} */
 const importsOf = ({ url, text }) => {
   const code = withoutComments(text)
-  const calls = [...code.matchAll(/\bimportScripts\s*\(([^)]*)\)/g)].flatMap(([, list = '']) =>
-    [...list.matchAll(/(["'`])((?:(?!\1)[^$\s])+)\1/g)].map(([, , path = '']) => path),
+  const calls = [...code.matchAll(/\bimportScripts\s{0,20}\(([^)]{0,9999})\)/g)].flatMap(
+    ([, list = '']) =>
+      [...list.matchAll(/(["'`])((?:(?!\1)[^$\s])+)\1/g)].map(([, , path = '']) => path),
   )
   const statements = [
-    ...code.matchAll(/^\s*(?:import|export)\b[^;'"]*?(["'])((?:\.{0,2}\/|https?:)[^"'\s]+)\1/gm),
+    ...code.matchAll(
+      /^[ \t]*(?:import|export)\b[^;'"]{0,600}?(["'])((?:\.{0,2}\/|https?:)[^"'\s]+)\1/gm,
+    ),
   ].map(([, , path = '']) => path)
   return [...calls, ...statements]
     .filter((path) => URL.canParse(path, url))
@@ -66,9 +81,9 @@ export const collectScripts = async (web, worker) => {
 
 /** The first string literal that a property has. @param {string} text @param {string} name */
 const literal = (text, name) =>
-  new RegExp(`(?:^|[^\\w.$])["']?${name}["']?\\s*:\\s*(["'\`])((?:(?!\\1)[^$\\\\\\s])+)\\1`).exec(
-    text,
-  )?.[2]
+  new RegExp(
+    `(?:^|[^\\w.$])["']?${name}["']?\\s*:\\s*(["'\`])((?:(?!\\1)[^$\\\\\\s]){1,2000})\\1`,
+  ).exec(text)?.[2]
 
 /**
  * The strings of an array, and the `url` of its objects.

@@ -272,8 +272,11 @@ const checkPolicy = (report, worker, scripts, targets) => {
 
 /** @param {Report} report @param {Script[]} scripts */
 const checkPreload = (report, scripts) => {
-  const preload = findInScripts(scripts, /navigationPreload\??\s*\.\s*enable|navigation-preload/)
-  const race = findInScripts(scripts, /\baddRoutes\b[\s\S]*race-network/)
+  const preload = findInScripts(
+    scripts,
+    /navigationPreload\??\s{0,20}\.\s{0,20}enable|navigation-preload/,
+  )
+  const race = findInScripts(scripts, /race-network-and-fetch-handler/)
   if (!preload && !race) {
     return report.pass('worker.preload', 'No sign of navigation preload or of racing routes in it.')
   }
