@@ -27,6 +27,7 @@ export default defineConfig({
           // Each brings dist/ up to date first.
           fileParallelism: false,
           testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
