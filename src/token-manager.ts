@@ -21,6 +21,17 @@ export type SessionEvent =
   | { type: 'signed-out'; reason: SignedOutReason }
   /** Something went wrong that ends nothing: a sign-in that failed, a faulty set-up. */
   | { type: 'problem'; error: TokenError }
+  /**
+   * An API wants more than this sign-in gives: more `scope` (RFC 6750 3.1), or a stronger or more
+   * recent sign-in, for which `params` are what to give to `login({ params })` (RFC 9470 3). Told
+   * once for each access token and wish; the API's answer goes to whoever asked, too.
+   */
+  | {
+      type: 'step-up'
+      wants: 'scope' | 'authentication'
+      scope?: string
+      params: Record<string, string>
+    }
 
 /** What an app holds. It never handles a token. */
 export interface TokenManager {
@@ -172,7 +183,7 @@ export const createTokenManager = (
     }
     if ('session' in event && event.session) last = event.session
     if (event.type === 'signed-out') last = undefined
-    if (event.type !== 'state' && event.type !== 'problem') asked = event.type === 'login-required'
+    if (!/state|problem|step-up/.test(event.type)) asked = event.type === 'login-required'
     emit(event)
   }
 

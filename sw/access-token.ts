@@ -6,14 +6,17 @@ import type { Platform } from './platform.js'
 import type { Refresh } from './refresh.js'
 import { hasLiveToken, type WorkerSession } from './session.js'
 import type { SilentLogin, SilentLoginOutcome } from './silent-login.js'
-import type { ActiveRecord } from './store.js'
+import type { ActiveRecord, SessionRecord } from './store.js'
 import { withTimeLimit } from './time-limit.js'
 
 /** What a request gets: a token and whose it is, or why there is none. */
 export type TokenResult =
-  | { kind: 'token'; accessToken: string; owner: string; dpopKey?: DpopKey }
-  /** Nobody is signed in, or no longer: the API itself answers a request without a token. */
-  | { kind: 'signed-out' }
+  | { kind: 'token'; accessToken: string; owner: string; dpopKey?: DpopKey; reload?: boolean }
+  /**
+   * Nobody is signed in, or no longer: the API itself answers a request without a token. `reload`,
+   * here as above: the browser may have cached answers for another user, so do not read them.
+   */
+  | { kind: 'signed-out'; reload?: boolean }
   /** Somebody is signed in, but there is no token to be had now. */
   | { kind: 'unavailable'; error: TokenError }
 
@@ -40,7 +43,14 @@ const toResult = (record: ActiveRecord): TokenResult =>
         accessToken: record.accessToken,
         owner: ownerOf(record),
         dpopKey: record.dpopKey,
+        reload: record.usersChanged,
       }
+
+/** Where somebody was signed in before, what the browser has cached may be theirs. */
+const signedOut = (record: SessionRecord | undefined): TokenResult => ({
+  kind: 'signed-out',
+  reload: record && true,
+})
 
 /** Never send one user's request with another one's token. */
 const userChanged = (): TokenResult => {
@@ -77,7 +87,9 @@ export const createAccessToken = (
   /** What a request that waited gets after somebody else has changed the session. */
   const afterChange = async (waitedFor: ActiveRecord): Promise<TokenResult> => {
     const latest = await session.readAgain()
-    if (latest?.status !== 'active') return { kind: 'signed-out' }
+    if (latest?.status !== 'active') {
+      return latest?.reason === 'user_changed' ? userChanged() : signedOut(latest)
+    }
     return ownerOf(latest) === ownerOf(waitedFor) ? toResult(latest) : userChanged()
   }
 
@@ -123,7 +135,7 @@ export const createAccessToken = (
     // The server knows no user, and no refresh token is left that could prove it wrong.
     if (answer.kind === 'refused' && latest.refreshToken === undefined) {
       await session.end('ended', record.session)
-      return { kind: 'signed-out' }
+      return signedOut(record)
     }
     const error = answer.kind === 'refused' ? (why ?? answer.error) : answer.error
     // Offline, a sign-in would not help.
@@ -158,7 +170,7 @@ export const createAccessToken = (
 
   const renewLocked = async (spoiled: string | undefined, patient: boolean) => {
     const record = await session.readAgain()
-    if (record?.status !== 'active') return { kind: 'signed-out' } as const
+    if (record?.status !== 'active') return signedOut(record)
     const isOther = record.accessToken !== undefined && record.accessToken !== spoiled
     if (isOther && condition(record) !== 'dead') return toResult(record)
     if (isPausing(record, patient)) return { kind: 'unavailable', error: notNow() } as const
@@ -240,7 +252,7 @@ export const createAccessToken = (
       onWait?: () => void,
     ): Promise<TokenResult> => {
       const record = await session.read()
-      if (record?.status !== 'active') return { kind: 'signed-out' }
+      if (record?.status !== 'active') return signedOut(record)
       const state = condition(record)
       if (state === 'fresh') return toResult(record)
       if (isPausing(record) && state === 'ageing') return toResult(record)

@@ -1,5 +1,8 @@
 import type { TokenErrorCode } from '../src/shared/errors.js'
+import type { WireEvent } from '../src/shared/protocol.js'
 import type { AccessToken, TokenResult } from './access-token.js'
+import { refusal } from './auth-response.js'
+import { challengeOf, stepUpOf } from './challenge.js'
 import type { Dpop } from './dpop.js'
 import type { ApiRule } from './options.js'
 import type { Platform } from './platform.js'
@@ -21,14 +24,10 @@ const waitLimit = 30_000
 /** ms in which an API that refuses even a new token causes no further renewal. */
 const fruitlessFor = 30_000
 
-/** `error` of a Bearer challenge (RFC 6750 3); undefined where it is missing or hidden by CORS. */
-const challengeError = (response: Response): string | undefined =>
-  /\berror\s*=\s*"?([\w-]+)/i.exec(response.headers.get('www-authenticate') ?? '')?.[1]
-
 /** Does this answer say that the token is no longer good, rather than not good enough? */
 const isTokenRefused = (response: Response): boolean => {
   if (response.status !== 401) return false
-  const error = challengeError(response)
+  const error = challengeOf(response).get('error')
   return error === undefined || error === 'invalid_token'
 }
 
@@ -46,8 +45,9 @@ const copyOf = (request: Request): Request | undefined => {
 /** Sends API requests with a token, and once more when a token has expired too early. */
 export const createApiRequest = (
   accessToken: Pick<AccessToken, 'peek' | 'get' | 'renew'>,
-  isProtocolEndpoint: (url: URL) => boolean,
+  isProtocolEndpoint: (url: URL) => boolean | undefined,
   { fetch, now, wait, pages }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>,
+  tellPages: (event: WireEvent) => Promise<void>,
   note?: Note,
   dpop?: Pick<Dpop, 'fetch'>,
 ) => {
@@ -55,13 +55,45 @@ export const createApiRequest = (
   /** When an API last refused a token that had just been renewed. ms since 1970 */
   const fruitless = new Map<ApiRule, number>()
 
-  // `new Request` and `fetch` forget the referrer when they are given headers, unless told.
-  const send = (request: Request, { accessToken, dpopKey }: Token): Promise<Response> => {
+  /** What an API has asked for beyond this token, and pages have been told. */
+  let asked = { token: '', events: new Set<string>() }
+
+  /** The browser's cache ignores Authorization: what lies there may be for somebody else. */
+  const cacheFor = ({ cache }: Request, reload: boolean | undefined): RequestInit =>
+    reload && cache !== 'no-store' ? { cache: 'reload' } : {}
+
+  const send = async (
+    request: Request,
+    rule: ApiRule,
+    { accessToken, dpopKey, reload }: Token,
+    context: RequestContext,
+  ): Promise<Response> => {
     const headers = new Headers(request.headers)
     headers.set('authorization', `Bearer ${accessToken}`)
+    // `new Request` and `fetch` forget the referrer when they are given anything, unless told.
+    const { referrer, referrerPolicy, redirect } = request
+    const init: RequestInit = { headers, referrer, referrerPolicy, ...cacheFor(request, reload) }
+    if (rule.redirect && redirect === 'follow') init.redirect = rule.redirect
+    const response = await (dpop
+      ? dpop.fetch(request, init, dpopKey, accessToken)
+      : fetch(request, init))
+    if (response.status === 401 || response.status === 403) {
+      const event = stepUpOf(response)
+      if (asked.token !== accessToken) asked = { token: accessToken, events: new Set() }
+      const key = JSON.stringify(event)
+      if (event && !asked.events.has(key)) {
+        asked.events.add(key)
+        context.keepAlive(tellPages(event))
+      }
+    }
+    return response
+  }
+
+  const sendBare = (request: Request, reload?: boolean): Promise<Response> => {
     const { referrer, referrerPolicy } = request
-    const init = { headers, referrer, referrerPolicy }
-    return dpop ? dpop.fetch(request, init, dpopKey, accessToken) : fetch(request, init)
+    return reload
+      ? fetch(request, { referrer, referrerPolicy, ...cacheFor(request, reload) })
+      : fetch(request)
   }
 
   /** Is there still somebody who waits for the answer? */
@@ -102,7 +134,7 @@ export const createApiRequest = (
     const sendWithToken = async (token: Token): Promise<Response> => {
       const spare = copyOf(request)
       step?.('attached')
-      const response = await send(request, token).catch(lost)
+      const response = await send(request, rule, token, context).catch(lost)
       // A page that is being left cannot wait for a second try.
       if (!isTokenRefused(response) || !spare || request.keepalive) return answer(response)
       step?.('unauthorized')
@@ -119,7 +151,7 @@ export const createApiRequest = (
       if (renewed.owner !== token.owner) return fail('user_changed')
       if (!(await isWanted(request, context))) return answer(response)
       step?.('retried')
-      const second = await send(spare, renewed).catch(lost)
+      const second = await send(spare, rule, renewed, context).catch(lost)
       if (isTokenRefused(second)) fruitless.set(rule, now())
       return answer(second)
     }
@@ -129,12 +161,14 @@ export const createApiRequest = (
       const get = accessToken.get(context.keepAlive, !request.keepalive, () => step?.('waiting'))
       result = await bounded(get)
       // Only now does a worker that has just been started know where these are.
-      if (isProtocolEndpoint(new URL(request.url))) return answer(await fetch(request))
+      if (isProtocolEndpoint(new URL(request.url))) {
+        return answer(request.method === 'POST' ? refusal() : await fetch(request))
+      }
     }
     if (result?.kind === 'token') return await sendWithToken(result)
     if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
       step?.('passed')
-      return answer(await fetch(request))
+      return answer(await sendBare(request, result.reload))
     }
     return fail(result?.kind === 'signed-out' ? 'signed_out' : result?.error.code)
   }

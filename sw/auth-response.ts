@@ -39,5 +39,9 @@ export const probeHeader = 'x-tokenward'
 export const probeAnswer = (): Response =>
   new Response(null, { status: 204, headers: { ...headers, [probeHeader]: '1' } })
 
-/** An auth page that is fetched instead of visited. */
-export const refusal = (): Response => new Response(null, { status: 403, headers })
+/** For what only the worker may ask for: an auth page fetched, not visited; a token endpoint. */
+export const refusal = (): Response =>
+  new Response('{"title":"For the service worker only","status":403}', {
+    status: 403,
+    headers: { ...headers, [probeHeader]: '1', 'content-type': 'application/problem+json' },
+  })

@@ -8,7 +8,7 @@ import type { Platform } from './platform.js'
 import { type WorkerSession, withTokens } from './session.js'
 import type { ActiveRecord, Outcome, SessionRecord, Transaction } from './store.js'
 import type { Note } from './trace.js'
-import { safeReturnTo, type Transactions } from './transactions.js'
+import { keyOf, safeReturnTo, type Transactions } from './transactions.js'
 
 /** A navigation that the worker answers, and the page that will show the result. */
 export interface Visit {
@@ -88,6 +88,7 @@ export const createLogin = (
     current: SessionRecord | undefined,
     transaction: Transaction,
     signIn: SignIn,
+    user: string,
   ): SessionRecord | undefined => {
     const active = current?.status === 'active' ? current : undefined
     const silent = isSilent(transaction)
@@ -111,6 +112,7 @@ export const createLogin = (
             accessTokenIssuedAt: 0,
             protocolEndpoints: [],
             silentLoginWorks: active?.silentLoginWorks,
+            user,
           }
     const dpopKey = transaction.sent?.dpopKey
     // A refresh token that is bound to another key is worth nothing.
@@ -128,8 +130,10 @@ export const createLogin = (
   }
 
   const signIn = async (transaction: Transaction, answer: SignIn): Promise<void> => {
+    // Without a subject, nobody can say that it is the same user again.
+    const user = await keyOf(answer.subject ?? server.randomValue())
     const { before, after } = await session.change((current) =>
-      nextRecord(current, transaction, answer),
+      nextRecord(current, transaction, answer, user),
     )
     if (after === before) {
       // Signed out meanwhile. Where somebody is signed in, the two may share a grant.

@@ -27,6 +27,26 @@ export interface ApiOptions {
    * @default 'pass'
    */
   unauthenticated?: 'pass' | 'fail'
+  /**
+   * Elements that may load from the API with the token, if they have the attribute
+   * `crossorigin`: any of `image`, `audio`, `video`, `track` and `font`.
+   *
+   * @default []
+   */
+  destinations?: ('image' | 'audio' | 'video' | 'track' | 'font')[]
+  /**
+   * The only methods whose requests get the token, in capitals: `['GET', 'HEAD']` for an API that
+   * the app only reads. Default: all.
+   */
+  methods?: string[]
+  /**
+   * `error`: a redirect of a request with the token fails it as a network error. By default
+   * browsers follow it, and take the token off where it leads to another origin (Chrome 119,
+   * Firefox 111, Safari 16.1 and newer).
+   *
+   * @default 'follow'
+   */
+  redirect?: 'follow' | 'error'
 }
 
 /** What a worker without `end_session_endpoint` is given to build its own logout URL. */
@@ -128,6 +148,12 @@ export interface ApiRule {
   /** Path segments that a request's path must start with. */
   segments: readonly string[]
   unauthenticated: 'pass' | 'fail'
+  /** Beside requests that are for no element. */
+  destinations?: readonly string[]
+  /** Absent: all. */
+  methods?: readonly string[]
+  /** Absent: as the page wants it. */
+  redirect?: 'error'
 }
 
 /** The options after validation, with every default filled in. */
@@ -162,7 +188,7 @@ export interface Config {
 const optionNames =
   'issuer clientId apis scope authorizationParams leeway silentLoginTimeout rotationGrace ' +
   'storage dpop authPath redirectUri idTokenSignature logoutUrl trace'
-const apiOptionNames = 'url scope resource unauthenticated'
+const apiOptionNames = 'url scope resource unauthenticated destinations methods redirect'
 
 /** What people who come from other libraries look for. */
 const remedies: ReadonlyMap<string, string> = new Map([
@@ -238,10 +264,14 @@ export const segmentsOf = (pathname: string): string[] => {
   return inner ? inner.split('/') : []
 }
 
+const isListOf = (value: unknown, form: RegExp): value is string[] =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string' && form.test(item))
+
 const parseApi = (given: unknown, root: URL) => {
   const api = isRecord(given) ? given : { url: given }
   refuseUnknownNames('option of an API', api, apiOptionNames)
   const { url, scope = '', resource, unauthenticated = 'pass' } = api
+  const { destinations = [], methods, redirect = 'follow' } = api
   const name = `apis: "${url}"`
   must(
     typeof url === 'string' && /^(https?:\/\/|\/(?![/\\]))/i.test(url),
@@ -254,7 +284,26 @@ const parseApi = (given: unknown, root: URL) => {
     `${name}: unauthenticated must be 'pass' or 'fail'.`,
   )
   must(resource === undefined || typeof resource === 'string', `${name}: resource must be a URI.`)
-  const rule: ApiRule = { origin, segments: segmentsOf(pathname), unauthenticated }
+  must(
+    isListOf(destinations, /^(image|audio|video|track|font)$/),
+    `${name}: destinations must be a list of image, audio, video, track, font.`,
+  )
+  must(
+    methods === undefined || isListOf(methods, /^[A-Z]+$/),
+    `${name}: methods must be a list like ['GET', 'HEAD'].`,
+  )
+  must(
+    redirect === 'follow' || redirect === 'error',
+    `${name}: redirect must be 'follow' or 'error'.`,
+  )
+  const rule: ApiRule = {
+    origin,
+    segments: segmentsOf(pathname),
+    unauthenticated,
+    destinations,
+    methods,
+    redirect: redirect === 'error' ? redirect : undefined,
+  }
   return { rule, resource, scopes: scopeList(scope) }
 }
 

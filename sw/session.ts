@@ -34,6 +34,14 @@ export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRe
   loginRequired: undefined,
 })
 
+/** Whose the profile was, and that it has been two users', stays known after a session. */
+const inherit = (record: SessionRecord, from: SessionRecord | undefined): SessionRecord => {
+  const { user = from?.user } = record
+  const isOther = from !== undefined && from.user !== user
+  const usersChanged = isOther || record.usersChanged || from?.usersChanged
+  return { ...record, user, usersChanged: usersChanged || undefined }
+}
+
 /**
  * The session record in memory and on disk. Every change goes to the disk first, is announced to
  * the other workers of this origin and their pages, and reaches our own pages as events.
@@ -117,7 +125,7 @@ export const createSession = (
       // Inside the transaction: whoever hears it and reads has to wait for the commit, and a
       // worker that is stopped right after the commit has told the others of it.
       if (wanted) others.post({ generation: (current?.generation ?? 0) + 1, scope })
-      return wanted
+      return wanted && inherit(wanted, current)
     })
     memory = heard === heardBefore ? { record: usable(after) } : undefined
     dpop?.changed(before, after)

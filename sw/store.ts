@@ -42,6 +42,10 @@ export interface ActiveRecord {
   silentLoginWorks?: true
   /** Hidden frames in a row that brought nothing, and when the last one ended (ms since 1970). */
   silentLoginFailed?: { times: number; at: number }
+  /** A hash of the subject: it stays when the session has ended, to know the next user by. */
+  user?: string
+  /** A second user has signed in here: the browser's cache has answers for either. */
+  usersChanged?: true
   /** Pages have been told that a sign-in is needed; they are told once. */
   loginRequired?: true
   /** Endpoints of the server that never get a token as if they were an API. */
@@ -55,6 +59,9 @@ export interface EndedRecord {
   status: 'ended'
   generation: number
   reason: SignedOutReason
+  /** As in `ActiveRecord`. */
+  user?: string
+  usersChanged?: true
 }
 
 export type SessionRecord = ActiveRecord | EndedRecord

@@ -90,7 +90,14 @@ export const assemble = (
     return server.protocolEndpoints().includes(url) || stored?.includes(url) === true
   }
   const intercept = createIntercept(config, isProtocolEndpoint)
-  const apiRequest = createApiRequest(accessToken, isProtocolEndpoint, platform, note, dpop)
+  const apiRequest = createApiRequest(
+    accessToken,
+    isProtocolEndpoint,
+    platform,
+    bridge.tellAll,
+    note,
+    dpop,
+  )
   const login = createLogin(config, server, transactions, session, platform, note, dpop)
   const logout = createLogout(config, server, transactions, session)
   let checking: Promise<SessionReport> | undefined

@@ -5,7 +5,7 @@ import type { Outcome, Store, Transaction } from './store.js'
 const ticketLife = 60_000
 
 /** Keys are hashes, so that neither a ticket nor a `state` can be read from the database. */
-const keyOf = async (secret: string): Promise<string> => {
+export const keyOf = async (secret: string): Promise<string> => {
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(secret))
   return btoa(String.fromCharCode(...new Uint8Array(hash)))
 }

@@ -60,7 +60,7 @@ describe('a token', () => {
     expect(await accessToken.get(() => {}, true)).toEqual({ kind: 'signed-out' })
     const { get, session } = await createWorld()
     await session.end('logout')
-    expect(await get()).toEqual({ kind: 'signed-out' })
+    expect(await get()).toEqual({ kind: 'signed-out', reload: true })
     expect(await session.readAgain()).toMatchObject({ status: 'ended' })
   })
 
@@ -79,7 +79,7 @@ describe('a token', () => {
     await createWorker().session.end('logout')
     await settle()
     expect(accessToken.peek()).toBeUndefined()
-    expect(await get()).toEqual({ kind: 'signed-out' })
+    expect(await get()).toEqual({ kind: 'signed-out', reload: true })
   })
 
   test('of an unknown lifetime is used until an API refuses it (TK-05)', async () => {
@@ -582,7 +582,7 @@ describe('the end of a session', () => {
     const world = await createWorld({ silentLogin })
     expired(world)
     world.server.answers.push(invalidGrant)
-    expect(await world.get()).toEqual({ kind: 'signed-out' })
+    expect(await world.get()).toEqual({ kind: 'signed-out', reload: true })
     expect(await world.store.read()).toMatchObject({ status: 'ended', reason: 'ended' })
     expect(asked).toHaveLength(1)
     const ends = world.events.filter(({ type }) => type === 'signed-out')
@@ -684,7 +684,20 @@ describe('the end of a session', () => {
       await world.session.end('logout')
       return world.server.grant(request)
     })
-    expect(await world.get()).toEqual({ kind: 'signed-out' })
+    expect(await world.get()).toEqual({ kind: 'signed-out', reload: true })
+  })
+
+  test('because the server knows another user fails the request, it is not sent bare (SI-07)', async () => {
+    const world = await createWorld()
+    expired(world)
+    world.server.answers.push(async (request) => {
+      await world.session.end('user_changed')
+      return world.server.grant(request)
+    })
+    expect(await world.get()).toMatchObject({
+      kind: 'unavailable',
+      error: { code: 'user_changed' },
+    })
   })
 
   test('and a new one of another user fails the request of the old one (SI-07)', async () => {
@@ -699,6 +712,14 @@ describe('the end of a session', () => {
       error: { code: 'user_changed' },
     })
   })
+})
+
+test('after a change of users a token comes with that warning (IN-16)', async () => {
+  const { get, accessToken, session, before } = await createWorld()
+  expect(await get()).toMatchObject({ kind: 'token', reload: undefined })
+  await session.changeOwn(before.session, (record) => ({ ...record, usersChanged: true }))
+  expect(await get()).toMatchObject({ kind: 'token', reload: true })
+  expect(accessToken.peek()).toMatchObject({ kind: 'token', reload: true })
 })
 
 test('without network nothing is sent bare, and nothing is lost (OF-03)', async () => {

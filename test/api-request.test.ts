@@ -1,5 +1,7 @@
+import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
+import type { WireEvent } from '../src/shared/protocol.js'
 import type { TokenResult } from '../sw/access-token.js'
 import { createApiRequest } from '../sw/api-request.js'
 import type { ApiRule } from '../sw/options.js'
@@ -14,6 +16,7 @@ const token = (accessToken = 'token-1', owner = 'alice'): TokenResult => ({
   accessToken,
   owner,
 })
+const signedIn = token() as TokenResult & { kind: 'token' }
 const unavailable: TokenResult = {
   kind: 'unavailable',
   error: new TokenError('offline', 'There is no network.'),
@@ -47,6 +50,7 @@ const createWorld = ({
   const sent: Sent[] = []
   const steps: Omit<TraceStep, 'at'>[] = []
   const kept: Promise<unknown>[] = []
+  const told: WireEvent[] = []
   const renewed = vi.fn(renew)
   const platform = browser.platform(async (input, init) => {
     const request = input as Request
@@ -60,6 +64,7 @@ const createWorld = ({
     { peek: () => peek ?? undefined, get: vi.fn(get), renew: renewed },
     ({ href }) => href === endpoint,
     platform,
+    async (event) => void told.push(event),
     (step, more) => steps.push({ step, ...more }),
   )
   const context = {
@@ -71,6 +76,7 @@ const createWorld = ({
     sent,
     steps,
     kept,
+    told,
     renewed,
     fetch: (init: RequestInit = {}, more: Partial<typeof context> & { rule?: ApiRule } = {}) =>
       send(new Request(api, init), more.rule ?? rule, { ...context, ...more }),
@@ -110,6 +116,50 @@ describe('a request with a token', () => {
     expect(body).toBe('the body')
   })
 
+  test('keeps all that the page has said of it (IN-08)', { timeout: 30_000 }, async () => {
+    const inits: fc.Arbitrary<RequestInit> = fc.record(
+      {
+        method: fc.constantFrom('GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'PROPFIND'),
+        credentials: fc.constantFrom('omit', 'same-origin', 'include'),
+        cache: fc.constantFrom('default', 'no-store', 'reload', 'no-cache', 'force-cache'),
+        redirect: fc.constantFrom('follow', 'error', 'manual'),
+        referrer: fc.constantFrom('', 'about:client'),
+        referrerPolicy: fc.constantFrom('', 'no-referrer', 'origin', 'same-origin', 'unsafe-url'),
+        integrity: fc.constantFrom('', 'sha256-x'),
+        keepalive: fc.boolean(),
+        headers: fc.dictionary(fc.stringMatching(/^x-[a-z]{1,8}$/), fc.stringMatching(/^\w{0,8}$/)),
+        body: fc.string(),
+      },
+      { requiredKeys: [] },
+    )
+    const same = [
+      ...(['url', 'method', 'mode', 'credentials', 'redirect', 'referrer', 'keepalive'] as const),
+      ...(['referrerPolicy', 'integrity'] as const),
+    ]
+    await fc.assert(
+      fc.asyncProperty(inits, fc.boolean(), async ({ body, ...init }, reload) => {
+        const { fetchRequest, sent } = createWorld({ peek: { ...signedIn, reload } })
+        const hasBody = init.method !== undefined && !/^(GET|HEAD)$/.test(init.method)
+        const original = new Request(api, { ...init, ...(hasBody && { body }) })
+        await fetchRequest(original.clone())
+        const [{ request, init: more, body: sentBody }] = sent as [Sent]
+        expect(more).not.toHaveProperty('body')
+        expect(more).not.toHaveProperty('redirect')
+        expect(sentBody).toBe(hasBody ? (body ?? '') : '')
+        for (const name of ['referrer', 'referrerPolicy'] as const) {
+          expect(more?.[name]).toBe(original[name])
+        }
+        for (const name of same) expect(request[name], name).toBe(original[name])
+        const { authorization, ...headers } = Object.fromEntries(new Headers(more?.headers))
+        expect(authorization).toBe('Bearer token-1')
+        expect(headers).toEqual(Object.fromEntries(original.headers))
+        const expected = reload && original.cache !== 'no-store' ? 'reload' : original.cache
+        expect(more?.cache ?? request.cache).toBe(expected)
+      }),
+      { numRuns: 60 },
+    )
+  })
+
   test('does not change the request of the page (IN-17)', async () => {
     const { fetchRequest } = createWorld()
     const request = new Request(api)
@@ -127,6 +177,35 @@ describe('a request with a token', () => {
       const { fetch } = createWorld({ answers: [answer] })
       expect(await fetch()).toBe(answer)
       expect(answer.bodyUsed).toBe(false)
+    }
+  })
+
+  test('follows no redirect where its API says so, unless the page does not either (IN-10)', async () => {
+    const strict: ApiRule = { ...rule, redirect: 'error' }
+    for (const [redirect, expected] of [
+      ['follow', 'error'],
+      ['error', undefined],
+      ['manual', undefined],
+    ] as const) {
+      const { fetch, sent } = createWorld({ answers: [unauthorized()] })
+      await fetch({ redirect }, { rule: strict })
+      expect(sent.map(({ init }) => init?.redirect)).toEqual([expected, expected])
+    }
+    const bare = createWorld({ peek: null, get: async () => ({ kind: 'signed-out' }) })
+    await bare.fetch({}, { rule: strict })
+    expect(bare.sent[0]?.init).toBeUndefined()
+  })
+
+  test('reads nothing from the cache after a change of users (IN-16)', async () => {
+    const reload = { ...signedIn, reload: true }
+    const renew = async () => ({ ...reload, accessToken: 'token-2' })
+    for (const cache of ['default', 'no-cache', 'force-cache', 'reload', 'no-store'] as const) {
+      const { fetch, sent } = createWorld({ peek: reload, renew, answers: [unauthorized()] })
+      await fetch({ cache, referrerPolicy: 'origin' })
+      // The retry, too; and what the page wants beyond that is kept.
+      const expected = cache === 'no-store' ? undefined : 'reload'
+      expect(sent.map(({ init }) => init?.cache)).toEqual([expected, expected])
+      expect(sent[1]?.init).toMatchObject({ referrerPolicy: 'origin' })
     }
   })
 
@@ -163,6 +242,16 @@ describe('a request without a token', () => {
     const { fetch, sent } = createWorld({ peek: null, get: async () => ({ kind: 'signed-out' }) })
     expect((await fetch()).status).toBe(200)
     expect(sent).toMatchObject([{ authorization: null, init: undefined }])
+  })
+
+  test('reads nothing from the cache where somebody was signed in before (IN-16)', async () => {
+    const get = async (): Promise<TokenResult> => ({ kind: 'signed-out', reload: true })
+    const { fetch, sent } = createWorld({ peek: null, get })
+    await fetch({ referrerPolicy: 'origin' })
+    await fetch({ cache: 'no-store', referrerPolicy: 'origin' })
+    const referrer = { referrer: 'about:client', referrerPolicy: 'origin' }
+    expect(sent.map(({ init }) => init)).toEqual([{ ...referrer, cache: 'reload' }, referrer])
+    expect(sent[0]?.authorization).toBeNull()
   })
 
   test('fails where nobody is signed in and the API wants that (IN-12)', async () => {
@@ -213,10 +302,13 @@ describe('a request without a token', () => {
     expect(sent).toEqual([])
   })
 
-  test('goes to an endpoint of the server that a new worker did not know yet', async () => {
+  test('goes to an endpoint of the server that a new worker did not know yet, but no POST (IN-07)', async () => {
     const { fetch, sent } = createWorld({ peek: null, endpoint: api })
     await fetch()
     expect(sent).toMatchObject([{ authorization: null }])
+    const refused = await fetch({ method: 'POST' })
+    expect(refused.status).toBe(403)
+    expect(sent).toHaveLength(1)
   })
 })
 
@@ -438,5 +530,67 @@ describe('a retry', () => {
     const { fetch, sent } = createWorld({ answers: [unauthorized()] })
     expect((await fetch({}, { clientId: '' })).status).toBe(200)
     expect(sent).toHaveLength(2)
+  })
+})
+
+describe('an API that asks for a stronger sign-in', () => {
+  const stepUp = () =>
+    unauthorized('Bearer error="insufficient_user_authentication", acr_values="gold", max_age=5')
+  const params = { acr_values: 'gold', max_age: '5' }
+  const event = { type: 'step-up', wants: 'authentication', params }
+
+  test('is answered by an event; its answer goes to the page (RF-17, ER-04)', async () => {
+    const answer = stepUp()
+    const { fetch, told, renewed, sent } = createWorld({ answers: [answer] })
+    expect(await fetch()).toBe(answer)
+    expect(told).toEqual([event])
+    expect(renewed).not.toHaveBeenCalled()
+    expect(sent).toHaveLength(1)
+  })
+
+  test('or for more scope does so with a 403, too (RF-17)', async () => {
+    const headers = { 'www-authenticate': 'Bearer error="insufficient_scope", scope="admin"' }
+    const answer = new Response('{}', { status: 403, headers })
+    const { fetch, told, renewed } = createWorld({ answers: [answer] })
+    expect(await fetch()).toBe(answer)
+    expect(told).toEqual([{ type: 'step-up', wants: 'scope', scope: 'admin', params: {} }])
+    expect(renewed).not.toHaveBeenCalled()
+  })
+
+  test('is heard once for each token and wish (RF-17)', async () => {
+    let current = token()
+    const { fetch, told } = createWorld({
+      get: async () => current,
+      peek: null,
+      answers: [
+        stepUp,
+        stepUp,
+        () => unauthorized('Bearer error="insufficient_scope"'),
+        stepUp,
+        stepUp,
+      ],
+    })
+    await Promise.all([fetch(), fetch(), fetch(), fetch()])
+    expect(told).toHaveLength(2)
+    current = token('token-9')
+    await fetch()
+    await fetch()
+    expect(told).toHaveLength(3)
+  })
+
+  test('is heard in the answer to the retry, too (RF-17)', async () => {
+    const { fetch, told } = createWorld({ answers: [unauthorized(), stepUp()] })
+    expect((await fetch()).status).toBe(401)
+    expect(told).toEqual([event])
+  })
+
+  test('and meets a request without a token is not heard', async () => {
+    const { fetch, told } = createWorld({
+      peek: null,
+      get: async () => ({ kind: 'signed-out' }),
+      answers: [stepUp()],
+    })
+    await fetch()
+    expect(told).toEqual([])
   })
 })

@@ -329,6 +329,77 @@ describe('a sign-in over a session that is there', () => {
   })
 })
 
+describe('that a second user has signed in', () => {
+  const world = () => {
+    const made = createWorld()
+    const changed = async () => (await made.stored()).usersChanged
+    return { ...made, changed }
+  }
+
+  test('is written down with the record of the second one (IN-16)', async () => {
+    const { signInAs, changed } = world()
+    await signInAs('alice')
+    expect(await changed()).toBeUndefined()
+    await signInAs('alice')
+    expect(await changed()).toBeUndefined()
+    await signInAs('bob')
+    expect(await changed()).toBe(true)
+    // Her answers are still in the browser's cache, and now his are, too.
+    await signInAs('alice')
+    expect(await changed()).toBe(true)
+  })
+
+  test('is known after a sign-out, without knowing who it was (IN-16, SE-08)', async () => {
+    const { signInAs, changed, session, store } = world()
+    await signInAs('alice')
+    await session.end('logout')
+    expect(JSON.stringify(await readDatabase(store.name))).not.toContain('alice')
+    await signInAs('alice')
+    expect(await changed()).toBeUndefined()
+    await session.end('logout')
+    await signInAs('bob')
+    expect(await changed()).toBe(true)
+    await session.end('logout')
+    expect(await store.read()).toMatchObject({ status: 'ended', usersChanged: true })
+    await signInAs('bob')
+    expect(await changed()).toBe(true)
+  })
+
+  test('is seen where the server knows another user, and she signs in (IN-16, SI-07)', async () => {
+    const { signInAs, changed, stored } = world()
+    await signInAs('alice')
+    const { session } = await stored()
+    await signInAs('bob', { kind: 'silent', session })
+    const { generation } = await stored()
+    await signInAs('bob', { kind: 'check', generation })
+    expect(await changed()).toBe(true)
+  })
+
+  test('stays written down when a token is renewed (IN-16)', async () => {
+    const { signInAs, changed, stored, refresh } = world()
+    await signInAs('alice')
+    await signInAs('bob')
+    const { accessToken } = await stored()
+    expect(await refresh(await stored())).toMatchObject({ kind: 'renewed' })
+    expect((await stored()).accessToken).not.toBe(accessToken)
+    expect(await changed()).toBe(true)
+  })
+
+  test('is assumed where nobody can tell: no subject, or a record from before (IN-16)', async () => {
+    const { signInAs, changed, session, stored } = world()
+    await signInAs('alice')
+    await session.changeOwn((await stored()).session, (record) => ({ ...record, user: 'old' }))
+    await signInAs('alice')
+    expect(await changed()).toBe(true)
+    const anonymous = createWorld({ options: { scope: 'orders' } })
+    anonymous.server.options.tokens = { id_token: undefined }
+    await anonymous.signInAs()
+    expect((await anonymous.stored()).usersChanged).toBeUndefined()
+    await anonymous.signInAs()
+    expect((await anonymous.stored()).usersChanged).toBe(true)
+  })
+})
+
 describe('a silent login', () => {
   const ready = async () => {
     const world = createWorld()

@@ -43,6 +43,12 @@ export type WireEvent =
   | { type: 'login-required'; error: TokenErrorData; session?: Session }
   | { type: 'signed-out'; reason: SignedOutReason }
   | { type: 'problem'; error: TokenErrorData }
+  | {
+      type: 'step-up'
+      wants: 'scope' | 'authentication'
+      scope?: string
+      params: Record<string, string>
+    }
 
 /** What the worker tells a page about itself and about how the page came here. */
 export interface Hello {
