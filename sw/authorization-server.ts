@@ -5,6 +5,7 @@ import type { Dpop, DpopKey } from './dpop.js'
 import { bytesOf, parseObject, readJwt } from './jwt.js'
 import { type Config, checkMetadata } from './options.js'
 import type { Platform } from './platform.js'
+import { endpointOf } from './server-path.js'
 import type { Store, Transaction } from './store.js'
 import { withTimeLimit } from './time-limit.js'
 
@@ -190,10 +191,14 @@ export const createAuthorizationServer = (
   let known: AuthorizationServerMetadata | undefined
   let endpoints: string[] = []
 
-  const endpointsOf = (metadata: AuthorizationServerMetadata): string[] =>
-    Object.entries(metadata).flatMap(([name, value]) =>
-      /(?<!userinfo)_endpoint$|^jwks_uri$/.test(name) ? String(value).split('?')[0] : [],
-    ) as string[]
+  const endpointsOf = (metadata: AuthorizationServerMetadata): string[] => {
+    const all = [metadata, metadata.mtls_endpoint_aliases ?? {}].flatMap(Object.entries)
+    return all.flatMap(([name, value]) =>
+      /(?<!userinfo)_endpoint$|^jwks_uri$/.test(name) && URL.canParse(value)
+        ? endpointOf(new URL(value))
+        : [],
+    )
+  }
 
   const remember = (metadata: AuthorizationServerMetadata) => {
     known = metadata
@@ -278,7 +283,7 @@ export const createAuthorizationServer = (
     return checkMetadata(found as AuthorizationServerMetadata, issuer, config.root)
   }
 
-  const isAtIssuer = (url: string): boolean => url.startsWith(`${new URL(issuer).origin}/`)
+  const isAtIssuer = (url: string): boolean => new URL(url).origin === new URL(issuer).origin
 
   /**
    * What was stored is checked like what is discovered: pages can write to the database too. So it
@@ -448,8 +453,14 @@ export const createAuthorizationServer = (
   }
 
   return {
-    /** The endpoints that never get a token, as far as the metadata is known by now. */
+    /** The endpoints that never get a token (see `endpointOf`); none as long as they're unknown. */
     protocolEndpoints: (): readonly string[] => endpoints,
+
+    /** Learns the endpoints from the metadata on the disk, however old: the server isn't asked. */
+    recallEndpoints: async (): Promise<void> => {
+      const stored = known ? undefined : await readStored().catch(() => undefined)
+      if (stored) endpoints = endpointsOf(stored.metadata)
+    },
 
     /** A random value of 256 bits, for `state`, tickets and the like. */
     randomValue: (): string => oauth.generateRandomState(),

@@ -1,27 +1,16 @@
 import type { AuthPage } from '../src/shared/protocol.js'
 import { type ApiRule, type Config, segmentsOf } from './options.js'
+import { isPlainPath } from './server-path.js'
 
-/** What a request is to us: a visit of an auth page, anything else there, or an API request. */
+/**
+ * What a request is to us: a visit of an auth page, anything else there, a page's call of an
+ * endpoint that is the worker's alone (or may be one: that has to be looked up), or an API request.
+ */
 export type Interception =
   | { kind: 'auth-navigation'; page: AuthPage; url: URL }
   | { kind: 'auth-subresource'; page: AuthPage }
+  | { kind: 'endpoint'; url: URL }
   | { kind: 'api'; rule: ApiRule }
-
-/** The path as the most eager server might read it: decoded until nothing is left to decode. */
-const decodeFully = (path: string): string => {
-  const decoded = path.replace(/%([2-7][\da-f])/gi, (_, hex) =>
-    String.fromCharCode(Number.parseInt(hex, 16)),
-  )
-  return decoded === path ? path : decodeFully(decoded)
-}
-
-/** Is no separator and no dot segment hidden behind an encoding? */
-const isPlainPath = (pathname: string): boolean => {
-  if (!pathname.includes('%')) return true
-  const segments = decodeFully(pathname).split(/[/\\]/)
-  const isAsMany = segments.length === pathname.split('/').length
-  return isAsMany && !segments.includes('.') && !segments.includes('..')
-}
 
 const startsWithSegments = (path: readonly string[], rule: readonly string[]): boolean =>
   rule.every((segment, index) => path[index] === segment)
@@ -29,12 +18,16 @@ const startsWithSegments = (path: readonly string[], rule: readonly string[]): b
 /**
  * Decides which requests are ours. Synchronous, because a worker that has not called
  * `respondWith` when its listener returns has declined; pure, apart from the endpoints of the
- * authorization server, which are asked for because discovery learns them later.
+ * authorization server, which are asked for because discovery learns them later: undefined as long
+ * as they are not known.
  */
 export const createIntercept = (
-  { apis, authUrls }: Pick<Config, 'apis' | 'authUrls'>,
-  isProtocolEndpoint: (url: URL) => boolean,
+  { apis, authUrls, issuer }: Pick<Config, 'apis' | 'authUrls' | 'issuer'>,
+  isProtocolEndpoint: (url: URL) => boolean | undefined,
 ) => {
+  const issuerOrigin = new URL(issuer).origin
+  // With the app on the same origin, every form that it sends would have to be looked up.
+  const isApart = issuerOrigin !== new URL(authUrls.done).origin
   const authPages = new Map(
     Object.entries(authUrls).map(([page, url]) => {
       const { origin, pathname } = new URL(url)
@@ -60,15 +53,22 @@ export const createIntercept = (
         ? { kind: 'auth-navigation', page, url }
         : { kind: 'auth-subresource', page }
     }
-    // Navigations, no-cors requests, scripts, images and the like never carry a token.
+    if (request.mode === 'navigate') return
+    const rule = findRule(url)
+    const isPost = request.method === 'POST'
+    if (!rule && !isPost) return
+    const isEndpoint = isProtocolEndpoint(url)
+    const mayBeOne = !rule && isApart && url.origin === issuerOrigin
+    if (isPost && (isEndpoint ?? mayBeOne)) return { kind: 'endpoint', url }
+    if (!rule || isEndpoint) return
+    // No-cors requests, scripts, styles, frames and the like never carry a token.
     if (request.mode !== 'cors' && request.mode !== 'same-origin') return
-    if (request.destination !== '') return
+    if (request.destination && !rule.destinations?.includes(request.destination)) return
+    if (rule.methods?.includes(request.method) === false) return
     // It cannot be sent again from here: only a same-origin request may have this mode.
     if (request.cache === 'only-if-cached') return
     // The app has its own idea of who it is in this request.
-    if (request.headers.has('authorization')) return
-    const rule = findRule(url)
-    if (!rule || isProtocolEndpoint(url)) return
+    if (request.headers.has('authorization') || request.headers.has('dpop')) return
     return { kind: 'api', rule }
   }
 }

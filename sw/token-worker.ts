@@ -11,6 +11,7 @@ import { type Config, parseOptions, type TokenWorkerOptions } from './options.js
 import { createPageBridge, type PageBridge } from './page-bridge.js'
 import { browserPlatform, type Platform } from './platform.js'
 import { createRefresh } from './refresh.js'
+import { endpointOf } from './server-path.js'
 import { createSession } from './session.js'
 import { createSilentLogin } from './silent-login.js'
 import { createStore } from './store.js'
@@ -82,12 +83,19 @@ export const assemble = (
     silentLogin,
     platform,
   )
-  const isProtocolEndpoint = ({ origin, pathname }: URL): boolean => {
+  const isProtocolEndpoint = (url: URL): boolean | undefined => {
     const record = session.peek()
     // A worker that has just been started knows no metadata yet, but the record does.
-    const stored = record?.status === 'active' ? record.protocolEndpoints : undefined
-    const url = origin + pathname
-    return server.protocolEndpoints().includes(url) || stored?.includes(url) === true
+    const stored = record?.status === 'active' ? record.protocolEndpoints : []
+    const known = [...server.protocolEndpoints(), ...stored]
+    return known.length > 0 ? known.includes(endpointOf(url)) : undefined
+  }
+
+  /** A page's call at the server: nothing there that the worker does is for pages to do. */
+  const pageCall = async (request: Request, url: URL): Promise<Response> => {
+    // Where the disk fails, too, a page's own business goes on.
+    await Promise.all([server.recallEndpoints(), session.read()]).catch(() => {})
+    return isProtocolEndpoint(url) ? refusal() : await platform.fetch(request)
   }
   const intercept = createIntercept(config, isProtocolEndpoint)
   const apiRequest = createApiRequest(
@@ -159,7 +167,9 @@ export const assemble = (
     }
   }
 
-  return { intercept, apiRequest, callsFor, visit, tidy: () => store.tidy(authUrls.login) }
+  const tidy = () => store.tidy(authUrls.login)
+
+  return { intercept, pageCall, apiRequest, callsFor, visit, tidy }
 }
 
 /**
@@ -196,6 +206,8 @@ export const createTokenWorker = (
     switch (what.kind) {
       case 'api':
         return parts.apiRequest(event.request, what.rule, context)
+      case 'endpoint':
+        return parts.pageCall(event.request, what.url)
       case 'auth-subresource':
         return what.page === 'done' ? probeAnswer() : refusal()
       case 'auth-navigation':
@@ -223,7 +235,7 @@ export const createTokenWorker = (
       (async () => await answer(what, event, context))().catch(() =>
         // For the page a rejection is the same network error, but the worker's console calls it
         // unhandled. An auth page must never reach the network from here.
-        what.kind === 'api'
+        what.kind === 'api' || what.kind === 'endpoint'
           ? Response.error()
           : event.request.destination === 'iframe'
             ? emptyPage()

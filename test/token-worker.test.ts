@@ -292,6 +292,123 @@ describe('a token worker', () => {
   })
 })
 
+describe("a page's POST to the authorization server", () => {
+  const post = (url: string, more: Partial<Request> = {}) =>
+    requestTo(url, { method: 'POST', mode: 'cors', ...more })
+  const endpoints = ['token', 'revoke', 'par', 'introspect', 'register', 'mtls/token']
+  const metadata = {
+    pushed_authorization_request_endpoint: 'https://login.example/par',
+    introspection_endpoint: 'https://login.example/introspect',
+    registration_endpoint: 'https://login.example/register',
+    userinfo_endpoint: 'https://login.example/userinfo',
+    mtls_endpoint_aliases: { token_endpoint: 'https://login.example/mtls/token' },
+  }
+  const withEndpoints = (options: Partial<TokenWorkerOptions> = {}) => {
+    const world = createWorld(options)
+    Object.assign(world.server.metadata, metadata)
+    return world
+  }
+
+  const expectRefused = async (response: Promise<Response> | undefined) => {
+    const answer = await response
+    expect(answer?.status).toBe(403)
+    // Marked as ours, not to be kept, and readable by a program (ER-05).
+    expect(answer?.headers.get('x-tokenward')).toBe('1')
+    expect(answer?.headers.get('cache-control')).toBe('no-store')
+    expect(answer?.headers.get('content-type')).toBe('application/problem+json')
+    expect(await answer?.json()).toMatchObject({ status: 403 })
+  }
+
+  test.each(endpoints)(
+    'to /%s is refused, by a worker that has just started too (IN-07, ER-05)',
+    async (path) => {
+      const world = withEndpoints()
+      await world.start().signIn()
+      const { requests } = world.server
+      const count = requests.length
+      const url = `https://login.example/${path}`
+      await expectRefused(world.start().dispatch(post(url)).response)
+      await expectRefused(world.start().dispatch(post(url, { mode: 'no-cors' })).response)
+      expect(requests).toHaveLength(count)
+    },
+  )
+
+  test('is refused after a sign-out and a restart, without asking the server (IN-07)', async () => {
+    const world = withEndpoints()
+    const first = world.start()
+    await first.signIn()
+    await first.call('logout', { local: true })
+    await settle()
+    const { requests } = world.server
+    const count = requests.length
+    const again = world.start()
+    await expectRefused(again.dispatch(post('https://login.example/token')).response)
+    expect(requests).toHaveLength(count)
+    // From now on it is known, and the rest is declined at once.
+    expect(again.dispatch(post('https://login.example/other')).handled).toBe(false)
+  })
+
+  test.each(['userinfo', 'interaction/1/login', 'api/orders'])(
+    'to /%s goes on as it was made (IN-07)',
+    async (path) => {
+      const world = withEndpoints()
+      await world.start().signIn()
+      const sent: unknown[][] = []
+      const platform: Partial<Platform> = {
+        fetch: async (...args) => {
+          sent.push(args)
+          return new Response('theirs')
+        },
+      }
+      const request = post(`https://login.example/${path}`)
+      const { response } = world.start(platform).dispatch(request)
+      expect(await (await response)?.text()).toBe('theirs')
+      // The very request: its body is not read, nor is anything said about it.
+      expect(sent).toEqual([[request]])
+      expect(sent[0]?.[0]).toBe(request)
+    },
+  )
+
+  test('goes on where nothing is known of the server, and where the disk fails (IN-07)', async () => {
+    const world = withEndpoints()
+    const fetch: Platform['fetch'] = async () => new Response('theirs')
+    const passed = async () =>
+      (await world.start({ fetch }).dispatch(post('https://login.example/token')).response)?.text()
+    expect(await passed()).toBe('theirs')
+    const open = vi.spyOn(indexedDB, 'open').mockImplementation(() => {
+      throw new Error('no database')
+    })
+    expect(await passed()).toBe('theirs')
+    open.mockRestore()
+  })
+
+  test('that meets no network fails like one (IN-07)', async () => {
+    const world = withEndpoints()
+    const fetch: Platform['fetch'] = async () => {
+      throw new TypeError('Failed to fetch')
+    }
+    const { response } = world.start({ fetch }).dispatch(post('https://login.example/x'))
+    expect((await response)?.type).toBe('error')
+  })
+
+  test('is known at once where the metadata is given, on one origin too (IN-07)', async () => {
+    const issuer = 'https://app.example'
+    const given = {
+      issuer,
+      authorization_endpoint: `${issuer}/oauth/authorize`,
+      token_endpoint: `${issuer}/oauth/token`,
+    }
+    const { start } = createWorld({ issuer: given, apis: ['/'] })
+    const { dispatch } = start()
+    await expectRefused(dispatch(post(`${issuer}/oauth/token`)).response)
+    expect(dispatch(post(`${issuer}/oauth/tokens`)).handled).toBe(true)
+    const elsewhere = createWorld({ issuer: given, apis: ['/api/'] }).start()
+    expect(elsewhere.dispatch(post(`${issuer}/oauth/tokens`)).handled).toBe(false)
+    const discovered = createWorld({ issuer: `${issuer}/id`, apis: ['/api/'] }).start()
+    expect(discovered.dispatch(post(`${issuer}/id/token`)).handled).toBe(false)
+  })
+})
+
 describe('the calls of a page', () => {
   test('hello names the probe, and how this page was landed on, once (BR-03)', async () => {
     const { call, navigate } = createWorld().start()

@@ -6,6 +6,7 @@ import { startApi } from '../../demo/api.mjs'
 import { close, listen, originOf } from '../../demo/site.mjs'
 import { anyServer } from '../support/strict-policy.js'
 import {
+  eventsOf,
   fetchIn,
   movableClock,
   openApp,
@@ -13,6 +14,7 @@ import {
   refreshesAt,
   requestsTo,
   shiftClock,
+  stopWorkers,
   useWorld,
 } from '../support/world.js'
 
@@ -401,15 +403,61 @@ describe('the answer arrives as the API gave it', () => {
     expect(type).toBe('opaque')
     expect(requestsTo(world.api, '/open')).toMatchObject([{ authorization: 'none' }])
   })
+})
 
-  test('a redirect to another origin loses the token (IN-10)', async () => {
+describe('a redirect', () => {
+  test('to another origin never carries the token, by any status or method (IN-10)', async () => {
+    // An origin that notes everything it gets, and lets the browser send it everything.
+    const seen: { method?: string; headers: NodeJS.Dict<string | string[]> }[] = []
+    const evil = createServer(({ method, headers }, response) => {
+      seen.push({ method, headers })
+      const origin = headers.origin ?? '*'
+      response.setHeader('access-control-allow-origin', origin)
+      response.setHeader('access-control-allow-credentials', 'true')
+      response.setHeader('access-control-allow-headers', 'authorization, dpop, content-type')
+      response.setHeader('access-control-allow-methods', '*')
+      response.writeHead(200).end('{}')
+    })
+    await listen(evil, 0, 'localhost')
+    try {
+      const page = await openSignedIn(world)
+      const to = encodeURIComponent(`${originOf(evil, 'localhost')}/collect`)
+      for (const status of [301, 302, 303, 307, 308]) {
+        const url = `${world.api.url}/redirect?to=${to}&status=${status}`
+        await fetchIn(page, url)
+        await fetchIn(page, url, { method: 'POST', body: 'x' })
+      }
+      const redirects = requestsTo(world.api, '/redirect')
+      expect(redirects.map(({ authorization }) => authorization)).toEqual(Array(10).fill('bearer'))
+      expect(seen.length).toBeGreaterThanOrEqual(5)
+      for (const { headers } of seen) {
+        expect(headers).not.toHaveProperty('authorization')
+        expect(headers).not.toHaveProperty('dpop')
+        expect(JSON.stringify(headers)).not.toMatch(/bearer/i)
+      }
+    } finally {
+      await close(evil)
+    }
+  })
+
+  test('on the same origin keeps it (IN-10)', async () => {
     const page = await openSignedIn(world)
-    const to = encodeURIComponent(`${stranger.url}/me`)
-    await fetchIn(page, `${world.api.url}/redirect?to=${to}`)
-    expect(requestsTo(world.api, '/redirect')).toMatchObject([{ authorization: 'bearer' }])
-    expect(requestsTo(stranger, '/me').map(({ authorization }) => authorization)).not.toContain(
-      'bearer',
+    const answer = await fetchIn(page, `${world.api.url}/redirect?to=/me`)
+    expect(answer).toMatchObject({ status: 200, body: { sub: 'alice' } })
+  })
+
+  test("is a network error with redirect: 'error' (IN-10)", async () => {
+    world.useWorker(`apis: [{ url: '${world.api.url}', redirect: 'error' }]`)
+    const page = await openSignedIn(world)
+    const url = `${world.api.url}/redirect?to=/me`
+    expect(await fetchIn(page, url)).toEqual({ error: 'TypeError' })
+    expect(requestsTo(world.api, '/me')).toEqual([])
+    expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ status: 200 })
+    const type = await page.evaluate(
+      async (url) => (await fetch(url, { redirect: 'manual' })).type,
+      url,
     )
+    expect(type).toBe('opaqueredirect')
   })
 })
 
@@ -472,14 +520,10 @@ describe('only the listed APIs get a token', () => {
         sent.push({ url: request.url(), authorization: authorization?.split(' ')[0] })
       }
     })
-    await fetchIn(page, `${world.as.issuer}/token`, {
-      method: 'POST',
-      body: 'grant_type=refresh_token',
-      headers: { 'content-type': 'application/x-www-form-urlencoded' },
-    })
-    await fetchIn(page, `${world.as.issuer}/revoke`, { method: 'POST' })
+    await fetchIn(page, `${world.as.issuer}/token`)
+    await fetchIn(page, `${world.as.issuer}/jwks`)
     expect(await leftAlone(page)).toEqual(
-      expect.arrayContaining([`${world.as.issuer}/token`, `${world.as.issuer}/revoke`]),
+      expect.arrayContaining([`${world.as.issuer}/token`, `${world.as.issuer}/jwks`]),
     )
     expect(sent.filter(({ authorization }) => authorization)).toEqual([])
     // The rule itself works: what is no endpoint of the protocol is an API like any other.
@@ -495,6 +539,104 @@ describe('only the listed APIs get a token', () => {
     expect(requestsTo(world.api, '/me')).toMatchObject([{ authorization: 'basic' }])
     expect(await leftAlone(page)).toContain(`${world.api.url}/me`)
     expect(refreshesAt(world.as)).toEqual([])
+  })
+})
+
+describe("a page's POST to the authorization server", () => {
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' }
+  const init = { method: 'POST', body: 'grant_type=refresh_token', headers }
+  const refused = { status: 403, body: { title: 'For the service worker only', status: 403 } }
+  const asked = () => world.as.requests.filter(({ method }) => method === 'POST')
+
+  test('is answered by the worker where it is for the worker only (IN-07, ER-05)', async () => {
+    const page = await openSignedIn(world)
+    world.as.clearRequests()
+    const metadata = await (
+      await fetch(`${world.as.issuer}/.well-known/openid-configuration`)
+    ).json()
+    const endpoints = ['token', 'revocation', 'introspection', 'registration']
+      .concat('pushed_authorization_request')
+      .flatMap((name) => metadata[`${name}_endpoint`] ?? [])
+    expect(endpoints.length).toBeGreaterThanOrEqual(2)
+    const urls = [...endpoints, `${metadata.token_endpoint}/?x`, `${world.as.issuer}/%74oken`]
+    const tryAll = async () => {
+      for (const url of urls) expect(await fetchIn(page, url, init), url).toEqual(refused)
+    }
+    await tryAll()
+    await stopWorkers(page)
+    await tryAll()
+    await page.evaluate(() => window.auth.logout({ local: true }))
+    await world.as.waitForRequest(({ path }) => path === '/revoke')
+    world.as.clearRequests()
+    await stopWorkers(page)
+    await tryAll()
+    const marks = await page.evaluate(
+      async ([url, init]) => {
+        const answer = await fetch(url, init)
+        return ['x-tokenward', 'cache-control', 'content-type'].map((name) =>
+          answer.headers.get(name),
+        )
+      },
+      [urls[0], init] as const,
+    )
+    expect(marks).toEqual(['1', 'no-store', 'application/problem+json'])
+    expect(asked()).toEqual([])
+  })
+
+  test('by XMLHttpRequest, beacon, worker or no-cors fetch is, too (IN-07)', async () => {
+    const page = await openSignedIn(world)
+    world.as.clearRequests()
+    await stopWorkers(page)
+    const statuses = await page.evaluate(async (url) => {
+      const viaXhr = await new Promise((resolve) => {
+        const request = new XMLHttpRequest()
+        request.open('POST', url)
+        request.onloadend = () => resolve(request.status)
+        request.send('x')
+      })
+      const script = `fetch('${url}', { method: 'POST', body: 'x' }).then(({ status }) => postMessage(status))`
+      const worker = new Worker(URL.createObjectURL(new Blob([script])))
+      const viaWorker = await new Promise((resolve) => {
+        worker.onmessage = ({ data }) => resolve(data)
+      })
+      navigator.sendBeacon(url, 'x')
+      const opaque = await fetch(url, { method: 'POST', mode: 'no-cors', body: 'x' })
+      return [viaXhr, viaWorker, opaque.status]
+    }, `${world.as.issuer}/token`)
+    expect(statuses).toEqual([403, 403, 403])
+    expect(asked()).toEqual([])
+  })
+
+  test('goes on unchanged elsewhere at its origin, body and all (IN-07)', async () => {
+    const page = await openSignedIn(world)
+    const { access_token: token } = await page.evaluate(async (name) => {
+      const opening = indexedDB.open(name)
+      await new Promise((resolve) => {
+        opening.onsuccess = resolve
+      })
+      const reading = opening.result.transaction('session').objectStore('session').get('current')
+      await new Promise((resolve) => {
+        reading.onsuccess = resolve
+      })
+      opening.result.close()
+      return { access_token: reading.result.accessToken as string }
+    }, world.databaseName)
+    world.as.clearRequests()
+    const userinfo = { ...init, body: `access_token=${token}` }
+    await stopWorkers(page)
+    for (let round = 0; round < 2; round++) {
+      const answer = await fetchIn(page, `${world.as.issuer}/me`, userinfo)
+      const other = await fetchIn(page, `${world.as.issuer}/userinfo`, userinfo)
+      expect([answer.status, other.status]).toContain(200)
+    }
+    expect(asked().length).toBe(4)
+  })
+
+  test("does not keep the worker's own requests from it (IN-05, IN-07)", async () => {
+    const page = await openSignedIn(world)
+    await stopWorkers(page)
+    await page.evaluate(() => window.auth.renew())
+    expect(refreshesAt(world.as)).toMatchObject([{ status: 200 }])
   })
 })
 
@@ -569,6 +711,44 @@ describe('what cannot or must not carry a token goes out without', () => {
     }
   })
 
+  test('an image and a video get one only where their API says so (IN-03)', async () => {
+    world.useWorker(`apis: [{ url: '${world.api.url}', destinations: ['image', 'video'] }]`)
+    const page = await openSignedIn(world)
+    const elements = [
+      ['<img src="URL" crossorigin>', 'bearer'],
+      ['<video src="URL" preload="auto" crossorigin></video>', 'bearer'],
+      ['<img src="URL">', 'none'],
+      ['<audio src="URL" preload="auto" crossorigin></audio>', 'none'],
+      ['<script src="URL" crossorigin></script>', 'none'],
+    ] as const
+    await page.evaluate(
+      ([url, elements]) => {
+        for (const [index, [html]] of elements.entries()) {
+          const own = html.replace('URL', `${url}?${index}`)
+          document.body.append(document.createRange().createContextualFragment(own))
+        }
+      },
+      [`${world.api.url}/me`, elements] as const,
+    )
+    for (const [index, [html, expected]] of elements.entries()) {
+      const request = await world.api.waitForRequest(
+        ({ query, method }) => query === String(index) && method !== 'OPTIONS',
+      )
+      expect(request.authorization, html).toBe(expected)
+    }
+  })
+
+  test('a request with a method that its API does not list (IN-03)', async () => {
+    world.useWorker(`apis: [{ url: '${world.api.url}', methods: ['GET', 'HEAD'] }]`)
+    const page = await openSignedIn(world)
+    await fetchIn(page, `${world.api.url}/orders`)
+    await fetchIn(page, `${world.api.url}/orders`, { method: 'POST', body: 'x' })
+    expect(requestsTo(world.api, '/orders')).toMatchObject([
+      { method: 'GET', authorization: 'bearer' },
+      { method: 'POST', authorization: 'none' },
+    ])
+  })
+
   test('a no-cors fetch and a beacon (IN-03, IN-23)', async () => {
     const page = await openSignedIn(world)
     await page.evaluate((url) => {
@@ -624,6 +804,123 @@ describe('what cannot or must not carry a token goes out without', () => {
     expect(refreshesAt(world.as)).toMatchObject([{ status: 200 }])
     expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ status: 200 })
   })
+})
+
+describe('an API that asks for more than the sign-in gives', () => {
+  test('is heard once in every tab, and its answer goes to the app (RF-17)', async () => {
+    const context = await world.newProfile()
+    const page = await openSignedIn(world, context)
+    const other = await openApp(context, world.url)
+    const answers = await Promise.all(
+      Array.from({ length: 5 }, () => fetchIn(page, `${world.api.url}/step-up`)),
+    )
+    const body = { status: 401, detail: 'insufficient_user_authentication' }
+    for (const answer of answers) expect(answer).toEqual({ status: 401, body })
+    expect(await fetchIn(page, `${world.api.url}/forbidden`)).toMatchObject({ status: 403 })
+    await other.waitForFunction(
+      () => window.events.filter(({ type }) => type === 'step-up').length === 2,
+    )
+    for (const each of [page, other]) {
+      expect(await eventsOf(each, 'step-up')).toEqual([
+        { type: 'step-up', wants: 'authentication', params: {} },
+        { type: 'step-up', wants: 'scope', params: {} },
+      ])
+    }
+    expect(refreshesAt(world.as)).toEqual([])
+    expect(requestsTo(world.api, '/step-up')).toHaveLength(5)
+  })
+})
+
+describe('the token', () => {
+  test('is in nothing that the page, another listener or a cache gets to see (IN-17)', async () => {
+    // A listener before ours that keeps all it can get of each request, now and when it is over.
+    world.useWorker(
+      '',
+      `addEventListener('fetch', (event) => {
+        const { request } = event
+        const keep = async (when) => {
+          const cache = await caches.open('spy')
+          const url = request.url.split('?')[0] + '?' + when
+          await cache.put(new Request(url, { headers: request.headers }), new Response('x'))
+          const db = await new Promise((resolve) => {
+            const opening = indexedDB.open('spy', 1)
+            opening.onupgradeneeded = () => opening.result.createObjectStore('all', { autoIncrement: true })
+            opening.onsuccess = () => resolve(opening.result)
+          })
+          db.transaction('all', 'readwrite').objectStore('all').put([...request.headers])
+          db.close()
+        }
+        if (!['/me', '/orders'].includes(new URL(request.url).pathname)) return
+        event.waitUntil(keep('before').then(() => event.handled).then(() => keep('after')))
+      })`,
+    )
+    const context = await world.newProfile()
+    const told: string[] = []
+    context.on('console', (message) => told.push(message.text()))
+    const page = await openSignedIn(world, context)
+    await fetchIn(page, `${world.api.url}/me`)
+    world.api.rejectCurrentTokens()
+    await fetchIn(page, `${world.api.url}/orders`, { method: 'POST', body: '{}' })
+    const found = await page.evaluate(async (own) => {
+      const open = (name: string) =>
+        new Promise<IDBDatabase>((resolve) => {
+          const opening = indexedDB.open(name)
+          opening.onsuccess = () => resolve(opening.result)
+        })
+      const all = async (name: string) => {
+        const db = await open(name)
+        const values = await Promise.all(
+          [...db.objectStoreNames].map(
+            (store) =>
+              new Promise((resolve) => {
+                const reading = db.transaction(store).objectStore(store).getAll()
+                reading.onsuccess = () => resolve(reading.result)
+              }),
+          ),
+        )
+        db.close()
+        return JSON.stringify(values)
+      }
+      const cached: string[] = []
+      // `event.handled` settles a moment after the page has its answer.
+      while (cached.length < 4) {
+        cached.length = 0
+        for (const name of await caches.keys()) {
+          const cache = await caches.open(name)
+          for (const { url, headers } of await cache.keys()) cached.push(`${url} ${[...headers]}`)
+        }
+      }
+      const others = (await indexedDB.databases()).filter(({ name }) => name !== own)
+      return {
+        tokens: [...(await all(own)).matchAll(/"accessToken":"(.+?)"/g)].map(([, token]) => token),
+        databases: others.map(({ name }) => name),
+        seen: [...cached, ...(await Promise.all(others.map(({ name = '' }) => all(name))))],
+      }
+    }, world.databaseName)
+    expect(found.tokens).toHaveLength(1)
+    expect(found.databases).toEqual(['spy'])
+    expect(found.seen).toHaveLength(5)
+    const everything = [...found.seen, ...told].join()
+    expect(everything).not.toMatch(/bearer|authorization/i)
+    expect(everything).not.toContain(found.tokens[0])
+  })
+})
+
+test('50 MB go through, and once more after a 401 (IN-14)', { timeout: 120_000 }, async () => {
+  const page = await openSignedIn(world)
+  await fetchIn(page, `${world.api.url}/me`)
+  world.api.rejectCurrentTokens()
+  const size = 50 * 1024 * 1024
+  const answer = await page.evaluate(
+    async ([url, size]) => {
+      const body = new Blob(['x'.repeat(size)])
+      return (await fetch(url, { method: 'POST', body })).json()
+    },
+    [`${world.api.url}/upload`, size] as const,
+  )
+  const sha256 = createHash('sha256').update('x'.repeat(size)).digest('hex')
+  expect(answer).toEqual({ size, sha256 })
+  expect(requestsTo(world.api, '/upload').map(({ status }) => status)).toEqual([401, 200])
 })
 
 describe('signed out', () => {
