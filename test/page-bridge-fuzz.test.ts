@@ -189,7 +189,7 @@ const untouched = () => {
 const prototypeBefore = Reflect.ownKeys(Object.prototype)
 const functionBefore = Reflect.ownKeys(Function.prototype)
 
-describe('whatever a page posts', () => {
+describe('whatever a page posts', { timeout: 60_000 }, () => {
   test('never throws in the worker, runs nothing but well-formed calls, and leaves prototypes alone (BR-01)', async () => {
     const { send } = await createWorld()
     const thrown: unknown[] = []
@@ -211,7 +211,7 @@ describe('whatever a page posts', () => {
   })
 })
 
-describe('every call', () => {
+describe('every call', { timeout: 60_000 }, () => {
   const string = fc.oneof(
     fc.constantFrom(app, '/', '', 'https://evil.example/', 'javascript:alert(1)', `${app}#x`),
     fc.webUrl(),

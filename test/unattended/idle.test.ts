@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
 import { startBrowser } from '../support/plain-browser.js'
+import { NONCE } from '../support/strict-policy.js'
 import { authorizationsAt, refreshesAt, startServers } from '../support/world.js'
 
 /** s; the browser stops a worker after 30 s without events. */
@@ -83,7 +84,7 @@ const watch = async (
     mounts: { '/report/': onReport, '/start/': onStart },
   })
   const body = `<!doctype html><meta charset="utf-8"><title>alone</title>
-    <link rel="icon" href="data:,"><script type="module">${act(servers.api.url)}</script>`
+    <link rel="icon" href="data:,"><script type="module" nonce="${NONCE}">${act(servers.api.url)}</script>`
   servers.site.addFile('/', { body, type: 'text/html' })
   const browser = await startBrowser([servers.url])
   try {
