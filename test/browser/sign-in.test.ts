@@ -389,7 +389,7 @@ describe('an answer that nobody asked for', () => {
       return [status, opaque.status, await failed]
     }, toCallback(query))
     expect(refused).toEqual([403, 403, 'failed'])
-    expect(world.as.requests).toEqual([])
+    expect([...codeExchanges(), ...authorizationRequests()]).toEqual([])
     const asked = world.site.requests.filter(({ path }) => path === '/tokenward/callback.html')
     expect(asked).toEqual([])
     // The transaction is still there for the true answer.
