@@ -66,9 +66,11 @@ const createWorld = (options: WorldOptions = {}) => {
       renew: async (): Promise<RefreshEnd> => {
         const before = (await worker.store.read()) as ActiveRecord
         worker.events.length = 0
-        const { kind } = await accessToken.renew(before.accessToken, false)
-        if (kind === 'signed-out') return 'ended'
-        if (kind === 'unavailable') return 'kept'
+        const result = await accessToken.renew(before.accessToken, false)
+        if (result.kind === 'unavailable') {
+          return result.error.code === 'user_changed' ? 'ended' : 'kept'
+        }
+        if (result.kind !== 'token') return 'ended'
         return worker.events.some(({ type }) => type === 'problem') ? 'problem' : 'renewed'
       },
       stored: async () => (await worker.store.read()) as ActiveRecord | undefined,

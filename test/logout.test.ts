@@ -190,7 +190,7 @@ describe('a worker that is stopped while somebody signs out', () => {
     const { done, name, createWorker } = await signOutUntil(step)
     expect(done).toContain(step)
     const next = createWorker()
-    expect(await next.accessToken.get(() => {}, true)).toEqual({ kind: 'signed-out' })
+    expect(await next.accessToken.get(() => {}, true)).toMatchObject({ kind: 'signed-out' })
     const report = next.session.report(await next.session.readAgain())
     expect(report).toEqual({ ended: 'logout' })
     expect(JSON.stringify(await readDatabase(name))).not.toContain('the-')

@@ -14,17 +14,18 @@ const apps = [
   },
   {
     title: 'worker: createTokenWorker, default options',
-    budget: 24,
+    budget: 28,
     code: `import { createTokenWorker } from './sw/index.ts'
       createTokenWorker({ issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'] })
         .listen({ claim: true })`,
   },
   {
     title: 'worker: createTokenWorker, every option',
-    budget: 26,
-    code: `import { createTokenWorker, dpop } from './sw/index.ts'
+    budget: 31,
+    code: `import { createTokenWorker, dpop, jwks } from './sw/index.ts'
       createTokenWorker({
-        issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'], dpop: dpop(),
+        issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'],
+        dpop: dpop(), idTokenSignature: jwks(),
       }).listen({ claim: true })`,
   },
 ]

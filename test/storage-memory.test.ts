@@ -207,7 +207,7 @@ describe('with storage: memory, a worker', () => {
     await Promise.all(kept)
     await settle()
     expect(new Set(server.revoked)).toEqual(new Set([ofB, refreshToken]))
-    expect(await a.get()).toEqual({ kind: 'signed-out' })
+    expect(await a.get()).toMatchObject({ kind: 'signed-out' })
     // Not even if the same session came back.
     await b.session.change(() => activeRecord(0, { session: 'session-1', accessToken: undefined }))
     expect(await a.store.read()).toMatchObject({ accessToken: undefined, refreshToken: undefined })
@@ -252,7 +252,7 @@ describe('with storage: memory, a worker', () => {
     await settle()
     await createWorker().session.end('logout')
     answer()
-    expect(await result).toEqual({ kind: 'signed-out' })
+    expect(await result).toMatchObject({ kind: 'signed-out' })
     expect(await onDisk()).toContain('"ended"')
     await settle()
     // Whichever of the two the server still knows.
@@ -266,7 +266,7 @@ describe('with storage: memory, a worker', () => {
     await new Promise((resolve) => {
       indexedDB.deleteDatabase(name).onsuccess = resolve
     })
-    expect(await worker.get()).toEqual({ kind: 'signed-out' })
+    expect(await worker.get()).toMatchObject({ kind: 'signed-out' })
     await settle()
     expect(server.revoked).toEqual([refreshToken])
   })
