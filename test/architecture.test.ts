@@ -55,6 +55,11 @@ describe('the sources', () => {
     expect(sources.map(({ file }) => file).filter((file) => vague.test(basename(file)))).toEqual([])
   })
 
+  test('of the worker read no address: its query is for anybody to write (CF-01, M9)', () => {
+    const reading = /\b(?:self|globalThis)\.location\b|\blocation\.(?:search|hash|href)\b/
+    expect(worker.filter(({ text }) => reading.test(text)).map(({ file }) => file)).toEqual([])
+  })
+
   test('of page and worker meet in src/shared only, which imports nothing', () => {
     const wrong = sources.flatMap(({ file, text }) => {
       const shared = join('src', 'shared')

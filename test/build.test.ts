@@ -136,7 +136,7 @@ describe('the page bundle', () => {
 })
 
 describe('the sizes', () => {
-  test('keep to the budgets that the README promises', async () => {
+  test('keep to the budgets that the README promises (CF-11)', async () => {
     for (const { title, budget, kb } of await measure()) {
       expect(kb, `${title}, kB gzip (npm run size)`).toBeLessThanOrEqual(budget)
     }

@@ -345,7 +345,7 @@ describe('the key', () => {
     expect(keys).not.toMatchObject([{ dpopKey: { privateKey: expect.anything() } }])
   })
 
-  test('that no browser can store lives as long as the worker, and pages are told (pitfall 61)', async () => {
+  test('that no browser can store lives as long as the worker, and pages are told (ST-11)', async () => {
     const { start, server, calls } = createWorld()
     const { writeDpop } = start().store
     const store: Partial<Store> = {

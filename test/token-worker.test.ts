@@ -698,6 +698,48 @@ describe('an auth page', () => {
   })
 })
 
+describe('what was configured', () => {
+  test('is not widened by messages, nor by what lies in the database (CF-01)', async () => {
+    const { start, seen, name } = createWorld()
+    const first = start()
+    await first.signIn()
+    const evil = 'https://evil.example/'
+    for (const method of ['configure', 'apis', 'options', 'hello', 'login']) {
+      const { port1, port2 } = new MessageChannel()
+      const value = { apis: [evil], issuer: evil, clientId: 'evil', redirectUri: evil }
+      const argumentList = [{ type: 'RAW', value }]
+      port1.postMessage({ id: '1', type: 'APPLY', path: [method], argumentList })
+      first.worker.handle({
+        data: { tokenward: PROTOCOL, apis: [evil] },
+        origin: 'https://app.example',
+        source: { id: 'page-1', type: 'window' },
+        ports: [port2],
+        waitUntil: () => {},
+      } as never)
+      port1.close()
+    }
+    const db = await new Promise<IDBDatabase>((resolve) => {
+      const request = indexedDB.open(name)
+      request.onsuccess = () => resolve(request.result)
+    })
+    const store = db.transaction('session', 'readwrite').objectStore('session')
+    await new Promise((resolve) => {
+      const reading = store.get('current')
+      reading.onsuccess = () => {
+        const more = { apis: [{ origin: new URL(evil).origin, segments: [] }], issuer: evil }
+        store.put({ ...reading.result, ...more }, 'current').onsuccess = resolve
+      }
+    })
+    db.close()
+    for (const { dispatch, worker, fetchApi } of [first, start()]) {
+      expect(dispatch(requestTo(evil)).handled).toBe(false)
+      await worker.fetch(new Request(evil))
+      expect(seen.at(-1)).toEqual({ url: evil, authorization: null })
+      expect((await fetchApi()).authorization).toMatch(/^Bearer access-token/)
+    }
+  })
+})
+
 describe('fetch()', () => {
   test('sends a request of an API with the token, and any other as it is (IN-18)', async () => {
     const { start, seen } = createWorld()

@@ -97,10 +97,12 @@ const siteLog = () =>
   )
 
 describe('secrets', () => {
-  test('are nowhere that a page script or the site’s server could see (AR-06, CB-01, M4, F6, ST-02, PV-01)', async () => {
+  test('are nowhere that a page script or the site’s server could see (AR-06, CB-01, M4, F6, ST-02, PV-01, PV-03)', async () => {
     const context = await world.newProfile()
     const recorder = await startRecorder(context, world.site.origin)
     const { secrets, fromRecords } = collectSecrets(context)
+    const asked = new Set<string>()
+    context.on('request', (request) => asked.add(new URL(request.url()).origin))
     let stored = ''
     const look = async (page: Page) => {
       await recorder.look(page, databaseName())
@@ -160,6 +162,9 @@ describe('secrets', () => {
     for (const each of [page, second]) await look(each)
     expect(await eventsIn(second)).toContain('signed-out logout')
 
+    expect([...asked].sort()).toEqual(
+      [world.site.origin, world.as.issuer, new URL(world.api.url).origin].sort(),
+    )
     expect(new Set(secrets.values())).toEqual(new Set(secretNames))
     expect(recorder.find(secrets)).toEqual([])
     expect([...secrets].filter(([secret]) => siteLog().includes(secret))).toEqual([])
