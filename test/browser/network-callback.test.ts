@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Page } from 'playwright-core'
 import { build, createServer, preview } from 'vite'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import {
   arriveAt,
   fetchIn,
@@ -305,6 +305,9 @@ const deployWorker = async (page: Page) => {
 }
 
 describe('where the worker is passed by, nobody reads the code', () => {
+  // The app has no policy of its own, which would stop some of this before it begins.
+  beforeEach(() => world.site.setHeaders())
+
   test.each(['iframe', 'popup'] as const)(
     'by a registration that is gone: %s (CB-13, M5, M7)',
     async (kind) => {
@@ -490,6 +493,8 @@ describe('where the worker is passed by, nobody reads the code', () => {
 
 // Each of these is a limit that docs/security.md names. A test that fails here is good news.
 describe('what remains', () => {
+  beforeEach(() => world.site.setHeaders())
+
   test('without headers, only a frame or window without a sandbox is read (CB-13, PV-07)', async () => {
     withoutHeaders()
     const page = await openSignedIn(world)
