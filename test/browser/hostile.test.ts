@@ -9,6 +9,7 @@ import {
   sendIdToken,
 } from '../support/hostile-authorization-server.js'
 import { type HostileServer, startHostileServer } from '../support/hostile-http.js'
+import { anyServer } from '../support/strict-policy.js'
 import {
   authorizationsAt,
   eventsIn,
@@ -35,6 +36,7 @@ afterEach(() => hostile.reset())
 afterAll(() => hostile.close())
 
 const open = async (): Promise<Page> => {
+  world.usePolicy(anyServer)
   world.useWorker(`
     issuer: '${hostile.issuer}',
     scope: 'openid offline_access',

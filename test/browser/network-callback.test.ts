@@ -184,7 +184,7 @@ const attack = async (page: Page, kind: Opening) => {
   )
   await (await popup)?.waitForURL((url) => url.origin === world.site.origin)
   await (await popup)?.waitForLoadState()
-  return await page.evaluate(async ({ issuer, clientId, callback }) => {
+  const found = await page.evaluate(() => {
     const { attack } = window as unknown as {
       attack: { verifier: string; told: unknown[]; readings: string[]; read: () => void }
     }
@@ -193,19 +193,22 @@ const attack = async (page: Page, kind: Opening) => {
     const code = /[?&#]code=([\w-]+)/.exec(all)?.[1]
     const last = attack.readings.at(-1) ?? ''
     const error = /[?&#]error=(\w+)/.exec(all)?.[1]
-    if (!code) return { last, ...(error && { error }) }
-    const response = await fetch(`${issuer}/token`, {
-      method: 'POST',
-      body: new URLSearchParams({
-        grant_type: 'authorization_code',
-        client_id: clientId,
-        redirect_uri: callback,
-        code,
-        code_verifier: attack.verifier,
-      }),
-    })
-    return { last, tokens: 'access_token' in (await response.json()) }
-  }, input)
+    return { last, error, code, verifier: attack.verifier }
+  })
+  const { last, error, code, verifier } = found
+  if (!code) return { last, ...(error && { error }) }
+  // From anywhere: what a script has read, it can send there. The worker stops the page's own POST.
+  const response = await fetch(`${issuer}/token`, {
+    method: 'POST',
+    body: new URLSearchParams({
+      grant_type: 'authorization_code',
+      client_id: input.clientId,
+      redirect_uri: input.callback,
+      code,
+      code_verifier: verifier,
+    }),
+  })
+  return { last, tokens: 'access_token' in ((await response.json()) as object) }
 }
 
 /** The code that was there to be read, had the attack succeeded. */

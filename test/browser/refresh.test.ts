@@ -375,7 +375,7 @@ describe('a worker that the browser stops', () => {
     const page = await openApp(context, world.url)
     const other = await openApp(context, world.url)
     const grantType = 'authorization_code'
-    world.as.setFault({ path: '/token', grantType, kind: 'delay', ms: 1000, times: 1 })
+    world.as.setFault({ path: '/token', grantType, kind: 'hang', times: 1 })
     await page.evaluate(() => {
       window.auth.login().catch(() => {})
     })
