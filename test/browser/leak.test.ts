@@ -10,9 +10,8 @@ import {
   signIn,
   startLogin,
   useWorld,
+  type World,
 } from '../support/world.js'
-
-const world = useWorld({ workerOptions: 'trace: (step) => console.debug(step),' })
 
 /** Parameters and members of the protocol that only the worker and the server may know. */
 const secretNames = [
@@ -25,6 +24,7 @@ const secretNames = [
   'code_challenge',
   'state',
   'nonce',
+  'proof',
 ]
 
 /** Collects the real secrets from what the browser sends, and from records of the worker. */
@@ -36,8 +36,10 @@ const collectSecrets = (context: BrowserContext) => {
     for (const part of parts.length === 3 ? parts.slice(1) : [value]) secrets.set(part, name)
   }
   context.on('request', (request) => {
-    const bearer = /^Bearer (.+)/.exec(request.headers()['authorization'] ?? '')
-    if (bearer?.[1]) collect('access_token', bearer[1])
+    const { authorization = '', dpop = '' } = request.headers()
+    const [, token] = /^(?:Bearer|DPoP) (.+)/.exec(authorization) ?? []
+    if (token) collect('access_token', token)
+    if (dpop) collect('proof', dpop)
     for (const params of [new URL(request.url()).search, request.postData() ?? '']) {
       for (const [name, value] of new URLSearchParams(params)) {
         if (secretNames.includes(name)) collect(name, value)
@@ -56,18 +58,16 @@ const collectSecrets = (context: BrowserContext) => {
   }
 }
 
-const databaseName = () => `tokenward ${world.as.issuer} ${world.clientId}`
-
 /** The channel on which workers tell one another of a change; any page can listen in. */
-const listenIn = (page: Page) =>
+const listenIn = (page: Page, name: string) =>
   page.evaluate((name) => {
     const channel = new BroadcastChannel(name)
     channel.onmessage = ({ data }) => window.record('broadcast', JSON.stringify(data))
     Object.assign(window, { channel })
-  }, databaseName())
+  }, name)
 
 /** All records of our own database, as any page script could read them. */
-const readOwnDatabase = (page: Page): Promise<string> =>
+const readOwnDatabase = (page: Page, name: string): Promise<string> =>
   page.evaluate(async (name) => {
     const opening = indexedDB.open(name)
     await new Promise((resolve) => {
@@ -84,19 +84,33 @@ const readOwnDatabase = (page: Page): Promise<string> =>
     )
     db.close()
     return JSON.stringify(all)
-  }, databaseName())
+  }, name)
 
 /** The site's access log; an API on the app's own origin is where a token has to arrive. */
-const siteLog = () =>
+const siteLog = ({ site }: World) =>
   JSON.stringify(
-    world.site.requests.map(({ path, query, headers }) => ({
+    site.requests.map(({ path, query, headers }) => ({
       path,
       query,
-      headers: path.startsWith('/api/') ? { ...headers, authorization: '' } : headers,
+      headers: path.startsWith('/api/') ? { ...headers, authorization: '', dpop: '' } : headers,
     })),
   )
 
-describe('secrets', () => {
+describe.each([
+  ['by default', '', { names: secretNames.filter((name) => name !== 'proof') }],
+  [
+    'with every option',
+    `dpop: tokenward.dpop(), idTokenSignature: tokenward.jwks(),`,
+    { names: secretNames },
+  ],
+])('secrets, %s,', (_title, workerOptions, { names }) => {
+  const trace = 'trace: (step) => console.debug(step),'
+  const world = useWorld({
+    workerOptions: trace + workerOptions,
+    server: { dpopNonce: workerOptions !== '' },
+  })
+  const databaseName = () => world.databaseName
+
   test('are nowhere that a page script or the site’s server could see (AR-06, CB-01, M4, F6, ST-02, PV-01, PV-03)', async () => {
     const context = await world.newProfile()
     const recorder = await startRecorder(context, world.site.origin)
@@ -106,7 +120,7 @@ describe('secrets', () => {
     let stored = ''
     const look = async (page: Page) => {
       await recorder.look(page, databaseName())
-      const records = await readOwnDatabase(page)
+      const records = await readOwnDatabase(page, databaseName())
       fromRecords(records)
       stored += records
     }
@@ -117,7 +131,7 @@ describe('secrets', () => {
 
     const second = await openApp(context, `${world.url}other`)
     const page = await openApp(context, world.url)
-    await listenIn(second)
+    await listenIn(second, databaseName())
     await look(page)
 
     // Sign in, call.
@@ -165,9 +179,13 @@ describe('secrets', () => {
     expect([...asked].sort()).toEqual(
       [world.site.origin, world.as.issuer, new URL(world.api.url).origin].sort(),
     )
-    expect(new Set(secrets.values())).toEqual(new Set(secretNames))
+    expect(new Set(secrets.values())).toEqual(new Set(names))
     expect(recorder.find(secrets)).toEqual([])
-    expect([...secrets].filter(([secret]) => siteLog().includes(secret))).toEqual([])
+    expect([...secrets].filter(([secret]) => siteLog(world).includes(secret))).toEqual([])
+
+    // Signed out, they are not even where they were.
+    const left = await readOwnDatabase(page, databaseName())
+    expect([...secrets].filter(([secret]) => left.includes(secret))).toEqual([])
 
     // The same search finds what the browser keeps for the worker, so it knows what to look for.
     const kept = [...secrets].filter(([secret]) => stored.includes(secret)).map(([, name]) => name)
@@ -178,12 +196,17 @@ describe('secrets', () => {
       expect(places, where).toContain(where)
     }
   })
+})
 
-  test('would be found in every one of these places', async () => {
+describe('secrets that are planted', () => {
+  const world = useWorld()
+  const databaseName = () => world.databaseName
+
+  test('are found in every one of these places', async () => {
     const context = await world.newProfile()
     const recorder = await startRecorder(context, world.site.origin)
     const page = await openApp(context, world.url)
-    await listenIn(page)
+    await listenIn(page, databaseName())
     const plant = async ([secret, channelName]: readonly [string, string]) => {
       localStorage.setItem('a', secret)
       // biome-ignore lint/suspicious/noDocumentCookie: the worst case is what is planted
@@ -242,6 +265,6 @@ describe('secrets', () => {
         'window.name',
       ].map((where) => `it in ${where}`),
     )
-    expect(siteLog()).toContain(secret)
+    expect(siteLog(world)).toContain(secret)
   })
 })
