@@ -96,6 +96,9 @@ export const createLogin = (
     if (silent && active?.session !== transaction.session) return
     // Signed in and out again since then: a late answer must not undo that.
     if (silent && !active && current?.generation !== transaction.generation) return
+    // Signed out while the code was redeemed: before that, the sign-out takes the transaction.
+    const isOut = current?.status === 'ended' && current.reason === 'logout'
+    if (isOut && current.generation > (transaction.generation ?? Infinity)) return
     if (silent && active && active.subject !== signIn.subject) {
       return { status: 'ended', generation: 0, reason: 'user_changed' }
     }
@@ -180,7 +183,8 @@ export const createLogin = (
       const returnTo = safeReturnTo(input.returnTo, root, Object.values(authUrls))
       const params = checkParams(input.params)
       if (!online()) throw new TokenError('offline', 'Signing in needs the network.')
-      const ticket = await transactions.begin({ kind: 'login', returnTo, params })
+      const generation = (await session.readAgain())?.generation ?? 0
+      const ticket = await transactions.begin({ kind: 'login', returnTo, params, generation })
       return { url: `${authUrls.login}?ticket=${ticket}` }
     },
 

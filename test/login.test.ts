@@ -792,6 +792,49 @@ test('a failure is told to the page that lands, and to no other (D3)', async () 
   })
 })
 
+test.each([
+  ['here', 'alice'],
+  ['in another worker', 'alice'],
+  ['here', 'bob'],
+])(
+  'a sign-out %s, while the code of %s is redeemed, is not undone (SE-01, SE-07)',
+  async (...by) => {
+    const [where, user] = by
+    const world = createWorld()
+    const { login, visit, locationOf, server, signInAs, start, store, transactions, session } =
+      world
+    await signInAs('alice')
+    const { url } = await login.begin({ returnTo: app })
+    const back = server.authorize(locationOf(await login.leave(visit(url), 'login')), user)
+    const revoked = server.revoked.length
+    let answer = () => {}
+    const held = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    server.answers.push(async (request) => {
+      await held
+      return server.grant(request)
+    })
+    const worker = start()
+    const arrived = worker.login.arrive(visit(back))
+    await settle()
+    await (where === 'here' ? worker.session : session).end('logout')
+    answer()
+    await arrived
+    expect(await store.read()).toMatchObject({ status: 'ended', reason: 'logout' })
+    expect(worker.events.map(({ type }) => type)).not.toContain('signed-in')
+    expect(server.revoked).toHaveLength(revoked + 1)
+    expect(await transactions.takeForPage('page-1')).toMatchObject({
+      error: { code: 'user_changed' },
+    })
+    // A sign-in that begins after that is another matter.
+    const again = await login.begin({ returnTo: app })
+    const next = server.authorize(locationOf(await login.leave(visit(again.url), 'login')), user)
+    await start().login.arrive(visit(next))
+    expect(await store.read()).toMatchObject({ status: 'active', subject: user })
+  },
+)
+
 describe('a silent login whose answer is late', () => {
   test('does not undo a sign-out that came after it had begun', async () => {
     const { leave, arrive, server, session, store, signInAs } = createWorld()
