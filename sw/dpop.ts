@@ -142,9 +142,8 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
   }
 
   const canUse = (key: DpopKey | undefined): boolean =>
-    key !== undefined &&
-    !broken.has(key.jkt) &&
-    (key.privateKey?.extractable === false || held.has(key.jkt))
+    // A script may have put null there.
+    !!key && !broken.has(key.jkt) && (key.privateKey?.extractable === false || held.has(key.jkt))
 
   /** Some browsers, in some modes, refuse to store keys at all. */
   const canStore = (): Promise<boolean> => {
@@ -170,13 +169,14 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
     accessToken: string | undefined,
   ): Promise<string | undefined> => {
     if (!key) return
+    const { jkt, jwk } = key
+    let privateKey = key.privateKey ?? held.get(jkt)
+    if (!privateKey) {
+      // Outside of what follows: a disk that fails says nothing about the key.
+      const { dpopKey } = sessionOf(await store.read())
+      if (dpopKey?.jkt === jkt) privateKey = dpopKey.privateKey
+    }
     try {
-      const { jkt, jwk } = key
-      let privateKey = key.privateKey ?? held.get(jkt)
-      if (!privateKey) {
-        const { dpopKey } = sessionOf(await store.read())
-        if (dpopKey?.jkt === jkt) privateKey = dpopKey.privateKey
-      }
       const header = { typ: 'dpop+jwt', alg: 'ES256', jwk }
       const claims = {
         jti: oauth.generateRandomState(),
@@ -190,7 +190,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
       const bytes = new TextEncoder().encode(input)
       return `${input}.${base64url(await crypto.subtle.sign(ecdsa, privateKey as CryptoKey, bytes))}`
     } catch {
-      broken.add(key.jkt)
+      broken.add(jkt)
       return
     }
   }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { checkProof, type Proof, ProofError, thumbprintOf } from '../demo/dpop-proof.mjs'
+import { TokenError } from '../src/shared/errors.js'
 import type { PageCalls, WireEvent, WorkerCalls } from '../src/shared/protocol.js'
 import type { RequestContext } from '../sw/api-request.js'
 import { type DpopKey, dpop } from '../sw/dpop.js'
@@ -383,6 +384,7 @@ describe('the key', () => {
     ['missing', { dpopKey: undefined }],
     ['without its private half', { dpopKey: { jkt: 'k', jwk: {} } as DpopKey }],
     ['one that could be exported', undefined],
+    ['nothing at all', { dpopKey: null as never }],
     ['one that does not sign', { dpopKey: { jkt: 'k', jwk: {}, privateKey: {} } as DpopKey }],
   ])(
     'that is %s makes the refresh token worthless: silent login, with a new key (DP-10)',
@@ -458,6 +460,37 @@ describe('the key', () => {
     expect(worker.frames()).toBe(1)
     expect(refreshes({ server })).toEqual([])
     expect(calls.at(-1)?.checked?.jkt).not.toBe(jkt)
+  })
+
+  test('that cannot be read for a moment is not given up (DP-10)', async () => {
+    const { start, route, server } = await signedIn()
+    let failures = 0
+    const { read } = start().store
+    const worker = start({
+      fetch: route,
+      store: {
+        read: async () => {
+          if (failures-- > 0) throw new TokenError('storage_failed', 'Not now.')
+          return await read()
+        },
+      },
+    })
+    const before = await worker.record()
+    const { authorize } = server
+    server.authorize = (...given) => {
+      // The next look at the record is for the key that redeems the code.
+      failures = 1
+      return authorize(...given)
+    }
+    await worker.pageCalls.checkSession().catch(() => {})
+    expect(failures).toBeLessThan(1)
+    server.authorize = authorize
+    await worker.pageCalls.renew()
+    const after = await worker.record()
+    expect(refreshes({ server }).map(({ params }) => params.get('refresh_token'))).toEqual([
+      before.refreshToken,
+    ])
+    expect(after.dpopKey?.jkt).toBe(before.dpopKey?.jkt)
   })
 
   test('that the server knows nobody for ends the session (DP-10)', async () => {
