@@ -58,7 +58,7 @@ export const createSession = (
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
   let renewing = false
-  /** Counts announcements: what was asked of the disk before one of them may be behind. */
+  /** Counts announcements and own changes: what was asked of the disk before one may be behind. */
   let heard = 0
 
   /** Nothing was there when the record was last read. */
@@ -128,6 +128,8 @@ export const createSession = (
       return wanted && inherit(wanted, current)
     })
     memory = heard === heardBefore ? { record: usable(after) } : undefined
+    // With something to repair on the disk, a look at it takes long enough to be overtaken.
+    heard++
     dpop?.changed(before, after)
     return { before, after }
   }

@@ -123,6 +123,18 @@ describe('with storage: memory, the disk', () => {
     expect(await createWorker().get()).not.toMatchObject({ accessToken: 'planted' })
   })
 
+  test('that a script writes to all the time does not keep a sign-out from being one (SE-01)', async () => {
+    const { createWorker, put } = createWorld()
+    const worker = createWorker()
+    const record = await worker.signIn()
+    // The worker finds a token on the disk and takes it off, while the user signs out.
+    await put({ ...record, accessToken: 'planted' })
+    const looking = worker.session.readAgain()
+    await Promise.all([looking, worker.session.end('logout')])
+    expect(worker.accessToken.peek()).toBeUndefined()
+    expect(await worker.get()).toMatchObject({ kind: 'signed-out' })
+  })
+
   test('gets the tokens back where the option is taken out again', async () => {
     const { createWorker, config, browser } = createWorld()
     await createWorker().signIn()
