@@ -121,7 +121,14 @@ export const createSession = (
   ) => {
     const heardBefore = heard
     const { before, after } = await store.update((current) => {
-      const wanted = next(usable(current))
+      const shown = usable(current)
+      let wanted = next(shown)
+      // Tokens that this worker cannot use stay for one that has their key.
+      if (shown !== current && wanted?.status === 'active' && current?.status === 'active') {
+        const { accessToken, refreshToken, dpopKey } = current
+        const isSame = dpopKey && wanted.dpopKey === dpopKey && !wanted.accessToken
+        if (isSame) wanted = { ...wanted, accessToken, refreshToken }
+      }
       // Inside the transaction: whoever hears it and reads has to wait for the commit, and a
       // worker that is stopped right after the commit has told the others of it.
       if (wanted) others.post({ generation: (current?.generation ?? 0) + 1, scope })

@@ -462,6 +462,32 @@ describe('the key', () => {
     expect(calls.at(-1)?.checked?.jkt).not.toBe(jkt)
   })
 
+  test('that another worker has, and cannot store, keeps its tokens (DP-10)', async () => {
+    const { start, server, browser } = createWorld()
+    const { writeDpop } = start().store
+    const store: Partial<Store> = {
+      writeDpop: async (state) => {
+        if (!state.probe) return await writeDpop(state)
+        const cause = new DOMException('CryptoKey could not be cloned.', 'DataCloneError')
+        throw Object.assign(new Error('storage_failed'), { cause })
+      },
+    }
+    const worker = start({ store })
+    await worker.signIn()
+    const { refreshToken } = await worker.record()
+    // The other one cannot sign in now, and writes that down.
+    const pages = browser.pages.splice(0)
+    const other = start({ store })
+    const context = { clientId: '', keepAlive: () => {} }
+    expect((await other.send(new Request(api), context)).type).toBe('error')
+    expect(await worker.record()).toMatchObject({ loginRequired: true, refreshToken })
+    browser.pages.push(...pages)
+    expect((await worker.fetch()).status).toBe(200)
+    await worker.pageCalls.renew()
+    expect(refreshes({ server })).toHaveLength(1)
+    expect(worker.frames()).toBe(0)
+  })
+
   test('that cannot be read for a moment is not given up (DP-10)', async () => {
     const { start, route, server } = await signedIn()
     let failures = 0
