@@ -87,8 +87,9 @@ export const assemble = (
     const record = session.peek()
     // A worker that has just been started knows no metadata yet, but the record does.
     const stored = record?.status === 'active' ? record.protocolEndpoints : []
-    const known = [...server.protocolEndpoints(), ...stored]
-    return known.length > 0 ? known.includes(endpointOf(url)) : undefined
+    const known = server.protocolEndpoints()
+    // What a script may have written into the record can add endpoints, but does not tell all.
+    return [...known, ...stored].includes(endpointOf(url)) || (known.length > 0 ? false : undefined)
   }
 
   /** A page's call at the server: nothing there that the worker does is for pages to do. */

@@ -6,6 +6,7 @@ import { PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
 import { refusal } from '../sw/auth-response.js'
 import type { TokenWorkerOptions } from '../sw/options.js'
 import type { Platform } from '../sw/platform.js'
+import { createStore } from '../sw/store.js'
 import { createTokenWorker } from '../sw/token-worker.js'
 import type { TraceStep } from '../sw/trace.js'
 import { json } from './support/fake-authorization-server.js'
@@ -369,6 +370,20 @@ describe("a page's POST to the authorization server", () => {
       expect(sent[0]?.[0]).toBe(request)
     },
   )
+
+  test('is refused whatever a script has put into the session record (IN-07, CF-01)', async () => {
+    const world = withEndpoints()
+    await world.start().signIn()
+    const [issuer, clientId] = world.name.split(' ').slice(1) as [string, string]
+    const store = createStore({ issuer, clientId }, world.browser.platform())
+    const protocolEndpoints = ['https://login.example/x']
+    await store.update((current) => current && { ...current, protocolEndpoints })
+    const { dispatch } = world.start()
+    expect((await dispatch(requestTo('https://api.example/orders')).response)?.status).toBe(200)
+    const count = world.server.requests.length
+    await expectRefused(dispatch(post('https://login.example/token')).response)
+    expect(world.server.requests).toHaveLength(count)
+  })
 
   test('goes on where nothing is known of the server, and where the disk fails (IN-07)', async () => {
     const world = withEndpoints()
