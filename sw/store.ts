@@ -92,8 +92,8 @@ export interface Outcome {
   returnTo: string
   /** `exchanging` until the code has been redeemed: a stopped worker leaves it at that. */
   result: 'exchanging' | 'signed-in' | 'logged-out' | { error: TokenErrorData }
-  /** While `exchanging`: a page waits for it to land, not a hidden frame. */
-  login?: true
+  /** While `exchanging`: a page of this scope waits for it to land, not a hidden frame. */
+  login?: string
 }
 
 /** When what the server publishes was fetched: ms since 1970. */
@@ -464,12 +464,12 @@ export const createStore = (
 
     readTransaction: async (key: string) => entryOf(await use((db) => db.get('transactions', key))),
 
-    /** All transactions and outcomes, by their keys. */
+    /** All transactions and outcomes, by their keys; what is too old is undefined. */
     listTransactions: () =>
       use(async (db) => {
         const tx = db.transaction('transactions')
         const [keys, values] = await Promise.all([tx.store.getAllKeys(), tx.store.getAll()])
-        return values.map((value, index) => [keys[index] as string, value] as const)
+        return values.map((value, index) => [keys[index] as string, entryOf(value)] as const)
       }),
 
     /** Puts an outcome, or removes it. */

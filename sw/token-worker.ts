@@ -61,7 +61,7 @@ export const assemble = (
   const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
   const session = createSession(store, root, platform, bridge.tellAll, note, dpop)
   const server = createAuthorizationServer(config, store, platform, session.tellProblem, dpop)
-  const transactions = createTransactions(store, now, server.randomValue)
+  const transactions = createTransactions(store, now, server.randomValue, root)
   const silentLogin = createSilentLogin(
     {
       silentUrl: authUrls.silent,

@@ -55,6 +55,8 @@ export const createTransactions = (
   >,
   now: () => number,
   randomValue: () => string,
+  /** Scope of this worker: what another one has under way may still be in its hands. */
+  scope: string,
   /** Keys of what this worker is busy with, so that it knows what an earlier one left undone. */
   busy = new Set<string>(),
 ) => ({
@@ -95,7 +97,7 @@ export const createTransactions = (
       createdAt: now(),
       returnTo,
       result: 'exchanging',
-      login: kind === 'login' || undefined,
+      login: kind === 'login' ? scope : undefined,
     })
     const key = await keyOf(state)
     const taken = await store.takeTransaction(key, (transaction) => {
@@ -122,13 +124,16 @@ export const createTransactions = (
   },
 
   /**
-   * Settles the sign-ins whose worker was stopped while it exchanged their code: those from before
-   * `since` have led to the session that is there. Is there one that has not?
+   * Settles the sign-ins of this scope whose worker was stopped while it exchanged their code:
+   * those from before `since` have led to the session that is there. Is there one that has not?
    */
   settleInterrupted: async (since: number, error: TokenErrorData): Promise<boolean> => {
     const undone = (await store.listTransactions()).filter(
-      ([key, value]) =>
-        (value as Outcome)?.login && (value as Outcome).result === 'exchanging' && !busy.has(key),
+      ([key, entry]) =>
+        entry?.kind === 'outcome' &&
+        entry.login === scope &&
+        entry.result === 'exchanging' &&
+        !busy.has(key),
     ) as [string, Outcome][]
     for (const [key, outcome] of undone) {
       const result = outcome.createdAt > since ? { error } : 'signed-in'

@@ -4,6 +4,7 @@ import type { TokenErrorData } from '../src/shared/errors.js'
 import { createLogin } from '../sw/login.js'
 import { protocolParams, type TokenWorkerOptions } from '../sw/options.js'
 import type { ActiveRecord, Transaction } from '../sw/store.js'
+import { createTransactions } from '../sw/transactions.js'
 import { json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'
 import { createUnitWorld, readDatabase, type WorldOptions } from './support/worker-parts.js'
@@ -736,6 +737,29 @@ describe('an answer that arrives a second time', () => {
     test('it is not told while the worker is still busy with it', async () => {
       const { first } = await stopAtToken()
       expect(await first.login.landing('page-2')).toEqual({})
+    })
+
+    test('it is not told by a worker of another scope, which cannot know', async () => {
+      const { start, config, first, platform } = await stopAtToken()
+      const { store, session, authorizationServer } = start()
+      const root = `${app}other/`
+      const transactions = createTransactions(
+        store,
+        platform.now,
+        authorizationServer.randomValue,
+        root,
+      )
+      const other = { ...config, root }
+      const login = createLogin(other, authorizationServer, transactions, session, platform)
+      expect(await login.landing('page-2')).toEqual({})
+      expect(await first.login.landing('page-3')).toEqual({})
+      expect(await start().login.landing('page-4')).toMatchObject(stopped)
+    })
+
+    test('it is not told an hour later', async () => {
+      const { start, browser } = await stopAtToken()
+      browser.setClock(3_600_001)
+      expect(await start().login.landing('page-2')).toEqual({})
     })
 
     test('nothing is told of a hidden frame: who waits for it knows', async () => {

@@ -96,7 +96,12 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
       session.tellProblem,
       dpop,
     )
-    const transactions = createTransactions(store, platform.now, authorizationServer.randomValue)
+    const transactions = createTransactions(
+      store,
+      platform.now,
+      authorizationServer.randomValue,
+      config.root,
+    )
     const refresh = createRefresh(authorizationServer, session, platform, note)
     const accessToken = createAccessToken(
       { ...config, lockName: `${store.name} renew` },
