@@ -45,17 +45,6 @@ const checkSupport = (): void => {
   )
 }
 
-const scriptFailed = (url: ScriptUrl, cause: unknown): TokenError =>
-  new TokenError(
-    'worker_script_failed',
-    `The browser did not accept the worker script ${url}: ` +
-      `${cause instanceof Error ? cause.message : 'unknown reason'} Check that this URL gives ` +
-      'JavaScript (not the app shell), that its scope lies at or below its folder, and that the ' +
-      'Content-Security-Policy allows it: in worker-src and, with Trusted Types, by the policy ' +
-      'name tokenward in trusted-types.',
-    cause,
-  )
-
 /**
  * The URL as `register()` takes it under Trusted Types. The policy answers with this one URL
  * whatever it is asked, and nobody else ever holds it. A page may make it only once, so what came
@@ -82,12 +71,18 @@ const register = async (url: ScriptUrl, options: RegisterOptions) => {
   try {
     // never from the HTTP cache: a security fix must reach users at once
     const workbox = new Workbox(trust(url) as string, { ...options, updateViaCache: 'none' })
-    const registration = await workbox.register({ immediate: true })
-    if (registration) return registration
+    // Undefined only where there are no service workers: that has been checked before.
+    return (await workbox.register({ immediate: true })) as ServiceWorkerRegistration
   } catch (cause) {
-    throw scriptFailed(url, cause)
+    throw new TokenError(
+      'worker_script_failed',
+      `The browser did not accept the worker script ${url}: ${cause} Check that this URL gives ` +
+        'JavaScript (not the app shell), that its scope lies at or below its folder, and that ' +
+        'the Content-Security-Policy allows it: in worker-src and, with Trusted Types, by the ' +
+        'policy name tokenward in trusted-types.',
+      cause,
+    )
   }
-  throw scriptFailed(url, undefined)
 }
 
 /**
@@ -153,21 +148,14 @@ export const whenControlled = async (
     )
   }
   const changed = new Promise<void>((resolve) => {
-    const check = () => {
-      if (!isControlled()) return
-      container.removeEventListener('controllerchange', check)
-      resolve()
-    }
-    container.addEventListener('controllerchange', check)
+    container.addEventListener('controllerchange', () => {
+      if (isControlled()) resolve()
+    })
   })
   // After a forced reload (Shift) the page is uncontrolled although the worker is active.
   await claim()
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<void>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new TokenError('not_controlled', 'The worker did not take control. Reload.')),
-      claimLimit,
-    )
-  })
-  await Promise.race([changed, late]).finally(() => clearTimeout(timer))
+  const late = new Promise((resolve) => setTimeout(resolve, claimLimit))
+  await Promise.race([changed, late])
+  if (isControlled()) return
+  throw new TokenError('not_controlled', 'The worker did not take control. Reload.')
 }
