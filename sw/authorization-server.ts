@@ -169,12 +169,13 @@ const retryAfterOf = (response: Response, now: number): number | undefined => {
   return ms > 0 ? ms : undefined
 }
 
-/** How to send one request of the protocol library, or a plain one. */
-type Send = (options: {
-  [oauth.customFetch]: (url: string, init: RequestInit) => Promise<Response>
-  [oauth.allowInsecureRequests]: boolean
-  signal: AbortSignal
-}) => Promise<Response>
+const acceptJson = { accept: 'application/json' }
+
+/** A form, as every endpoint of the server wants it (RFC 6749 3.2, appendix B). */
+const form = (params: Record<string, string>): RequestInit => ({
+  method: 'POST',
+  body: new URLSearchParams(params),
+})
 
 /** Everything that is said to the authorization server. */
 export const createAuthorizationServer = (
@@ -222,30 +223,25 @@ export const createAuthorizationServer = (
   const exchange = async <T>(
     limit: number,
     code: TokenErrorCode,
-    send: Send,
+    url: string,
+    init: RequestInit,
     read: (response: Response) => Promise<T>,
     tokens?: { dpopKey: DpopKey | undefined },
   ): Promise<T> => {
-    let target = issuer
+    const target = url.split('?')[0] as string
     const answer = await withTimeLimit(wait, limit, async (signal) => {
+      const all: RequestInit = {
+        mode: 'cors',
+        credentials: 'omit',
+        cache: 'no-store',
+        redirect: 'error',
+        referrerPolicy: 'no-referrer',
+        ...init,
+        signal,
+      }
       try {
-        const response = await send({
-          [oauth.customFetch]: (url, init) => {
-            target = url.split('?')[0] as string
-            const all: RequestInit = {
-              ...init,
-              mode: 'cors',
-              credentials: 'omit',
-              cache: 'no-store',
-              redirect: 'error',
-              referrerPolicy: 'no-referrer',
-            }
-            return dpop && tokens ? dpop.fetch(url, all, tokens.dpopKey) : fetch(url, all)
-          },
-          [oauth.allowInsecureRequests]: config.loopback,
-          signal,
-        })
-        return { value: await read(response) }
+        const sent = dpop && tokens ? dpop.fetch(url, all, tokens.dpopKey) : fetch(url, all)
+        return { value: await read(await sent) }
       } catch (cause) {
         if (cause instanceof TokenError) throw cause
         if (
@@ -262,10 +258,14 @@ export const createAuthorizationServer = (
   }
 
   /** Gets a JSON object that the server publishes. */
-  const readDocument = async (what: string, send: Send): Promise<Record<string, unknown>> => {
+  const readDocument = async (
+    what: string,
+    url: string,
+    headers: HeadersInit = {},
+  ): Promise<Record<string, unknown>> => {
     const code = 'metadata_unreachable'
     const unusable = (how: string) => new TokenError(code, `${issuer} ${how}`)
-    const found = await exchange(requestLimit, code, send, async (response) => {
+    const found = await exchange(requestLimit, code, url, { headers }, async (response) => {
       if (response.ok) return parseObject(await readBody(response, code))
       throw unusable(
         `answered ${response.status} for its ${what}. If there is none, give the option issuer ` +
@@ -277,9 +277,9 @@ export const createAuthorizationServer = (
   }
 
   const discover = async (): Promise<AuthorizationServerMetadata> => {
-    const found: unknown = await readDocument('metadata', (options) =>
-      oauth.discoveryRequest(new URL(issuer), options),
-    )
+    const url = new URL(issuer)
+    url.pathname = `${url.pathname}/.well-known/openid-configuration`.replace('//', '/')
+    const found: unknown = await readDocument('metadata', url.href, acceptJson)
     return checkMetadata(found as AuthorizationServerMetadata, issuer, config.root)
   }
 
@@ -329,8 +329,7 @@ export const createAuthorizationServer = (
     store,
     now,
     metadata,
-    readKeySet: (url) =>
-      readDocument('keys', ({ [oauth.customFetch]: get, signal }) => get(url, { signal })),
+    readKeySet: (url) => readDocument('keys', url),
   })
 
   /** Nobody checks `none`, and what is made with a secret is not for a public client (OIDC). */
@@ -392,7 +391,7 @@ export const createAuthorizationServer = (
   const assertIdToken = async (
     answer: oauth.TokenEndpointResponse,
     claims: oauth.IDToken,
-    code?: string | null,
+    code?: string,
   ): Promise<void> => {
     const idToken = answer.id_token as string
     const { alg } = readJwt(idToken, 0)
@@ -409,7 +408,8 @@ export const createAuthorizationServer = (
   /** Sends a form, and reads the JSON that a server answers with this status if all is well. */
   const ask = (
     status: number,
-    send: Send,
+    url: string,
+    params: Record<string, string>,
     tokens?: { dpopKey: DpopKey | undefined },
   ): Promise<Record<string, unknown>> => {
     const read = async (response: Response) => {
@@ -418,7 +418,8 @@ export const createAuthorizationServer = (
       if (!parsed || !isJson(response)) throw invalidAnswer('is not JSON')
       return parsed
     }
-    return exchange(requestLimit, 'token_endpoint_unreachable', send, read, tokens)
+    const init = { ...form(params), headers: acceptJson }
+    return exchange(requestLimit, 'token_endpoint_unreachable', url, init, read, tokens)
   }
 
   const readRefreshAnswer = async (
@@ -498,13 +499,8 @@ export const createAuthorizationServer = (
         ...(dpopKey && { dpop_jkt: dpopKey.jkt }),
       }
       if (as.require_pushed_authorization_requests) {
-        const { request_uri: uri } = await ask(201, ({ [oauth.customFetch]: post, signal }) =>
-          post(as.pushed_authorization_request_endpoint as string, {
-            method: 'POST',
-            body: new URLSearchParams(all),
-            signal,
-          }),
-        )
+        const endpoint = as.pushed_authorization_request_endpoint as string
+        const { request_uri: uri } = await ask(201, endpoint, all)
         if (typeof uri !== 'string') throw invalidAnswer('has no request_uri')
         all = { client_id: clientId, request_uri: uri }
       }
@@ -526,9 +522,10 @@ export const createAuthorizationServer = (
       asked: Record<string, string> = {},
     ): Promise<SignIn> => {
       const as = await metadata()
-      let checked: URLSearchParams
+      let code: string | null
       try {
-        checked = oauth.validateAuthResponse(as, client(), params, state)
+        code = oauth.validateAuthResponse(as, client(), params, state).get('code')
+        if (!code) throw new Error('it has no code.')
       } catch (cause) {
         throw cause instanceof oauth.AuthorizationResponseError
           ? oauthError(cause.error, cause.error_description)
@@ -537,16 +534,15 @@ export const createAuthorizationServer = (
       const issuedAt = now()
       const body = await ask(
         200,
-        (options) =>
-          oauth.authorizationCodeGrantRequest(
-            as,
-            client(),
-            oauth.None(),
-            checked,
-            redirectUri,
-            verifier,
-            { ...options, additionalParameters: resource },
-          ),
+        as.token_endpoint as string,
+        {
+          ...resource,
+          grant_type: 'authorization_code',
+          client_id: clientId,
+          code,
+          redirect_uri: redirectUri,
+          code_verifier: verifier,
+        },
         { dpopKey },
       )
       assertType(body)
@@ -565,7 +561,7 @@ export const createAuthorizationServer = (
           },
         )
         const claims = oauth.getValidatedIdTokenClaims(answer)
-        if (claims) await assertIdToken(answer, claims, checked.get('code'))
+        if (claims) await assertIdToken(answer, claims, code)
         if (lacksAcr(asked, claims?.acr)) throw new Error('its acr is not one that was asked for.')
         return { ...toTokens(answer, issuedAt), claims: userClaims(claims), subject: claims?.sub }
       } catch (cause) {
@@ -582,11 +578,16 @@ export const createAuthorizationServer = (
       return await exchange(
         requestLimit,
         'token_endpoint_unreachable',
-        (options) =>
-          oauth.refreshTokenGrantRequest(as, client(), oauth.None(), refreshToken, {
-            ...options,
-            additionalParameters: resource,
+        as.token_endpoint as string,
+        {
+          ...form({
+            ...resource,
+            grant_type: 'refresh_token',
+            client_id: clientId,
+            refresh_token: refreshToken,
           }),
+          headers: acceptJson,
+        },
         (response) => readRefreshAnswer(as, response, issuedAt),
         { dpopKey },
       ).catch((error: TokenError) => ({
@@ -622,16 +623,13 @@ export const createAuthorizationServer = (
     /** Revokes a refresh token (RFC 7009), as far as the server can and is there to do it. */
     revoke: async (refreshToken: string): Promise<void> => {
       try {
-        const as = await metadata()
-        if (!as.revocation_endpoint) return
+        const { revocation_endpoint: endpoint } = await metadata()
+        if (!endpoint) return
         await exchange(
           goodbyeLimit,
           'token_endpoint_unreachable',
-          (options) =>
-            oauth.revocationRequest(as, client(), oauth.None(), refreshToken, {
-              ...options,
-              additionalParameters: { token_type_hint: 'refresh_token' },
-            }),
+          endpoint,
+          form({ token: refreshToken, token_type_hint: 'refresh_token', client_id: clientId }),
           async () => {},
         )
       } catch {
@@ -644,8 +642,8 @@ export const createAuthorizationServer = (
       exchange(
         goodbyeLimit,
         'offline',
-        ({ signal }) =>
-          fetch(issuer, { method: 'HEAD', mode: 'no-cors', credentials: 'omit', signal }),
+        issuer,
+        { method: 'HEAD', mode: 'no-cors', redirect: 'follow' },
         async () => true,
       ).catch(() => false),
 

@@ -178,8 +178,6 @@ export interface Config {
   authUrls: Readonly<Record<AuthPage, string>>
   /** The worker's scope. */
   root: string
-  /** http is allowed, because worker and server are on a loopback host. */
-  loopback: boolean
   idTokenSignature?: IdTokenSignature
   logoutUrl?: TokenWorkerOptions['logoutUrl']
   trace?: Trace
@@ -440,7 +438,6 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     dpop,
     authUrls,
     root: root.href,
-    loopback: isLoopback(root.hostname),
     idTokenSignature,
     logoutUrl,
     trace,

@@ -261,7 +261,6 @@ describe('options that are left out', () => {
         logout: `${root}tokenward/logout.html`,
       },
       root,
-      loopback: false,
       logoutUrl: undefined,
       trace: undefined,
     })
@@ -341,7 +340,7 @@ describe('http (IN-02)', () => {
     'is allowed for %s when the worker runs on a loopback host',
     (host) => {
       expect(local(host, 'http://localhost:8080/')).toBe('accepted')
-      expect(parse({ issuer: `http://${host}` }, 'http://127.0.0.1/').loopback).toBe(true)
+      expect(parse({ issuer: `http://${host}` }, 'http://127.0.0.1/').issuer).toBe(`http://${host}`)
       expect(local(host, root)).toMatch(/must use https/)
     },
   )
