@@ -7,7 +7,7 @@ import {
   whenActive,
   whenControlled,
 } from './register.js'
-import { fromErrorData, isTokenError, TokenError } from './shared/errors.js'
+import { asTokenError, fromErrorData, TokenError } from './shared/errors.js'
 import type { Session, SignedOutReason, WireEvent } from './shared/protocol.js'
 import { createWorkerBridge } from './worker-bridge.js'
 
@@ -91,11 +91,6 @@ export interface TokenManager {
 
 const toSessionEvent = (event: WireEvent): SessionEvent =>
   'error' in event ? { ...event, error: fromErrorData(event.error) } : event
-
-const asTokenError = (cause: unknown): TokenError =>
-  isTokenError(cause)
-    ? cause
-    : new TokenError('worker_script_failed', 'The service worker could not be set up.', cause)
 
 /** A page without its own fragment got an empty one at the end of a sign-in: take it off again. */
 const removeBareHash = () => {
@@ -330,7 +325,11 @@ export const createTokenManager = (
 
   const ready = setUp().catch(async (cause) => {
     greeted()
-    const error = asTokenError(cause)
+    const error = asTokenError(
+      cause,
+      'worker_script_failed',
+      'The service worker could not be set up.',
+    )
     // Before its installation fails, the worker says by name what is wrong with its options; but
     // nothing makes what it says arrive before the failure does.
     if (error.code === 'worker_script_failed' && registration) {

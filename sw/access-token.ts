@@ -1,4 +1,4 @@
-import { isTokenError, TokenError } from '../src/shared/errors.js'
+import { asTokenError, TokenError } from '../src/shared/errors.js'
 import { longestPause, longestWindow } from './backoff.js'
 import type { DpopKey } from './dpop.js'
 import type { Config } from './options.js'
@@ -212,8 +212,7 @@ export const createAccessToken = (
       result: (delay ? wait(delay) : Promise.resolve())
         .then(() => exclusively(() => renewLocked(spoiled, patient)))
         .catch(async (cause): Promise<TokenResult> => {
-          const failed = () => new TokenError('worker_timeout', 'Renewing failed.', cause)
-          const error = isTokenError(cause) ? cause : failed()
+          const error = asTokenError(cause, 'worker_timeout', 'Renewing failed.')
           // Late is not wrong; but a disk that fails must not do so in silence.
           if (error.code !== 'timeout') await session.tellProblem(error).catch(() => {})
           return { kind: 'unavailable', error }

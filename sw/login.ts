@@ -1,4 +1,4 @@
-import { TokenError, toErrorData } from '../src/shared/errors.js'
+import { asTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
 import type { Hello } from '../src/shared/protocol.js'
 import { emptyPage, redirectBack, redirectTo } from './auth-response.js'
 import type { AuthorizationServer, SignIn } from './authorization-server.js'
@@ -71,10 +71,7 @@ export const createLogin = (
   }
 
   const interrupted = (cause?: unknown): TokenError =>
-    new TokenError('login_interrupted', 'Signing in was cut off in the worker. Try again.', cause)
-
-  const asTokenError = (cause: unknown): TokenError =>
-    cause instanceof TokenError ? cause : interrupted(cause)
+    asTokenError(cause, 'login_interrupted', 'Signing in was cut off in the worker. Try again.')
 
   /** Ends a visit that failed: a hidden frame just ends, a tab lands in the app and is told. */
   const failVisit = async (visit: Visit, returnTo: string, error: TokenError, silent = false) => {
@@ -204,7 +201,7 @@ export const createLogin = (
         const params = silent ? await silentParams() : checkParams(transaction.params)
         return redirectTo(await server.authorizationUrl(state, secrets, params))
       } catch (cause) {
-        const error = asTokenError(cause)
+        const error = interrupted(cause)
         await transactions.arrive(state)
         await transactions.finish(state, transaction, { error: toErrorData(error) })
         return await failVisit(visit, transaction.returnTo, error, silent)
@@ -236,7 +233,7 @@ export const createLogin = (
         await signIn(transaction, await server.redeem(params, state, transaction.sent, asked))
         await transactions.finish(state, transaction, 'signed-in')
       } catch (cause) {
-        const error = asTokenError(cause)
+        const error = interrupted(cause)
         await transactions.finish(state, transaction, { error: toErrorData(error) })
         return await failVisit(visit, transaction.returnTo, error, silent)
       }

@@ -1,5 +1,5 @@
 import { type Endpoint, expose, wrap } from 'comlink'
-import { type Answer, isTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
+import { type Answer, asTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
 import {
   type Envelope,
   type PageCalls,
@@ -92,8 +92,8 @@ const toAnswer = async (work: () => Promise<unknown>): Promise<Answer<unknown>> 
   try {
     return { ok: true, value: await work() }
   } catch (cause) {
-    const failed = () => new TokenError('worker_timeout', 'The worker failed. Reload the page.')
-    return { ok: false, error: toErrorData(isTokenError(cause) ? cause : failed()) }
+    const error = asTokenError(cause, 'worker_timeout', 'The worker failed. Reload the page.')
+    return { ok: false, error: toErrorData(error) }
   }
 }
 

@@ -1,4 +1,4 @@
-import { isTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
+import { asTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
 import type { SessionReport, WorkerCalls } from '../src/shared/protocol.js'
 import { createAccessToken } from './access-token.js'
 import { createApiRequest, type RequestContext } from './api-request.js'
@@ -193,9 +193,7 @@ export const createTokenWorker = (
   try {
     parts = assemble(parseOptions(options, platform.scope()), platform, bridge)
   } catch (cause) {
-    wrong = isTokenError(cause)
-      ? cause
-      : new TokenError('invalid_configuration', 'createTokenWorker failed.', cause)
+    wrong = asTokenError(cause, 'invalid_configuration', 'createTokenWorker failed.')
     console.error(wrong)
   }
 
@@ -263,12 +261,11 @@ export const createTokenWorker = (
     handle,
 
     listen: ({ claim = false } = {}) => {
-      self.addEventListener('fetch', (event) => {
-        if (handle(event)) event.stopImmediatePropagation()
-      })
-      self.addEventListener('message', (event) => {
-        if (handle(event)) event.stopImmediatePropagation()
-      })
+      for (const type of ['fetch', 'message'] as const) {
+        self.addEventListener(type, (event) => {
+          if (handle(event)) event.stopImmediatePropagation()
+        })
+      }
       self.addEventListener('install', (event) => {
         if (!wrong) return
         const tell = bridge.tellAll({ type: 'problem', error: toErrorData(wrong) })

@@ -102,6 +102,10 @@ export class TokenError extends Error {
 export const isTokenError = (value: unknown): value is TokenError =>
   value instanceof Error && value.name === 'TokenError' && 'code' in value
 
+/** What was thrown, if it is a {@link TokenError}; else one with this code and message. */
+export const asTokenError = (cause: unknown, code: TokenErrorCode, message: string): TokenError =>
+  isTokenError(cause) ? cause : new TokenError(code, message, cause)
+
 /** How a call over the bridge ends: errors are data, because a thrown error loses its `code`. */
 export type Answer<T> = { ok: true; value: T } | { ok: false; error: TokenErrorData }
 
