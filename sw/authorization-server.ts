@@ -1,5 +1,5 @@
 import * as oauth from 'oauth4webapi'
-import { asTokenError, TokenError, type TokenErrorCode } from '../src/shared/errors.js'
+import { TokenError, type TokenErrorCode } from '../src/shared/errors.js'
 import type { Claims } from '../src/shared/protocol.js'
 import type { Dpop, DpopKey } from './dpop.js'
 import { bytesOf, parseObject, readJwt } from './jwt.js'
@@ -383,7 +383,10 @@ export const createAuthorizationServer = (
   }
 
   const refusedIdToken = (cause: unknown): TokenError =>
-    asTokenError(cause, 'invalid_id_token', `The ID token was refused: ${messageOf(cause)}`)
+    cause instanceof TokenError
+      ? cause
+      : // Without the cause: that of oauth4webapi holds the whole answer.
+        new TokenError('invalid_id_token', `The ID token was refused: ${messageOf(cause)}`)
 
   /** What oauth4webapi leaves: azp beside one aud, an empty sub, hashes, and the signature. */
   const assertIdToken = async (
