@@ -56,6 +56,12 @@ export type DpopOption = (
 /** A clock further off than this, in s, is not made up for: proofs would last too long. */
 const mostSkew = 600
 
+/**
+ * A nonce as RFC 9449 8.1 has it. No longer one is taken from the disk: a script may have put it
+ * there, and a header that no server reads would be answered with no other nonce.
+ */
+const storedNonce = /^[!#-[\]-~]{1,2000}$/
+
 const ecdsa = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 
 const newPair = () => crypto.subtle.generateKey(ecdsa, false, ['sign', 'verify'])
@@ -119,7 +125,8 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
       .readDpop()
       .then((state) => {
         for (const [origin, nonce] of Object.entries(state?.nonces ?? {})) {
-          if (!nonces.has(origin)) nonces.set(origin, String(nonce))
+          const isOne = typeof nonce === 'string' && storedNonce.test(nonce)
+          if (isOne && !nonces.has(origin)) nonces.set(origin, nonce)
         }
       })
       .catch(() => {})

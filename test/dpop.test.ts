@@ -308,6 +308,20 @@ describe('the key', () => {
     expect(calls[2]?.checked).toMatchObject({ jkt, claims: { nonce } })
   })
 
+  test('outlives the worker without nonces that a script has put there (CB-12)', async () => {
+    const { worker, start, calls } = await signedIn()
+    const { origin } = new URL(api)
+    const proofs: number[] = []
+    // So long a header is refused without an answer that could bring another nonce.
+    for (const nonce of ['x'.repeat(100_000), 'two words', '"', '', { toString: 1 }]) {
+      await worker.store.writeDpop({ nonces: { [origin]: nonce as string } })
+      expect((await start().fetch()).status).toBe(200)
+      expect(calls.at(-1)?.checked?.claims['nonce']).toBe(undefined)
+      proofs.push(calls.at(-1)?.proof?.length ?? 0)
+    }
+    expect(Math.max(...proofs)).toBeLessThan(2_000)
+  })
+
   test('is gone after a logout, and the nonces with it (DP-11)', async () => {
     const { worker, server } = await signedIn({ api: { nonce: 'api-nonce' } })
     server.options.dpop = { nonce: 'server-nonce' }
