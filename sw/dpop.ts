@@ -1,5 +1,6 @@
 import * as oauth from 'oauth4webapi'
 import { TokenError } from '../src/shared/errors.js'
+import { probeHeader } from './auth-response.js'
 import { readBody } from './authorization-server.js'
 import type { Platform } from './platform.js'
 import type { ActiveRecord, SessionRecord, Store } from './store.js'
@@ -204,7 +205,16 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
 
   /** Without the key: as if the server had refused what is bound to it. */
   const withoutKey = (accessToken: string | undefined, isRefresh: boolean): Response => {
-    if (accessToken) return new Response(null, { status: 401 })
+    if (accessToken) {
+      return new Response('{"title":"The DPoP key is gone","status":401}', {
+        status: 401,
+        headers: {
+          [probeHeader]: '1',
+          'cache-control': 'no-store',
+          'content-type': 'application/problem+json',
+        },
+      })
+    }
     if (isRefresh) return Response.json({ error: 'invalid_grant' }, { status: 400 })
     throw new TokenError(
       'login_interrupted',

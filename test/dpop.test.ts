@@ -476,6 +476,23 @@ describe('the key', () => {
     expect(calls.at(-1)?.checked?.jkt).not.toBe(jkt)
   })
 
+  test('that stops to sign fails a request with an answer that says whose it is (ER-05)', async () => {
+    const { worker, calls } = await signedIn()
+    await worker.fetch()
+    const count = calls.length
+    const { sign } = crypto.subtle
+    crypto.subtle.sign = () => Promise.reject(new Error('no'))
+    try {
+      // A page that is being left cannot wait for another token.
+      const response = await worker.fetch({ keepalive: true })
+      expect(response.status).toBe(401)
+      expect(response.headers.get('x-tokenward')).toBe('1')
+      expect(calls).toHaveLength(count)
+    } finally {
+      crypto.subtle.sign = sign
+    }
+  })
+
   test('that another worker has, and cannot store, keeps its tokens (DP-10)', async () => {
     const { start, server, browser } = createWorld()
     const { writeDpop } = start().store
