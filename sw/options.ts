@@ -152,8 +152,8 @@ export interface ApiRule {
   destinations?: readonly string[]
   /** Absent: all. */
   methods?: readonly string[]
-  /** Absent: as the page wants it. */
-  redirect?: 'error'
+  /** `follow`: as the page wants it. */
+  redirect?: 'follow' | 'error'
 }
 
 /** The options after validation, with every default filled in. */
@@ -245,6 +245,11 @@ const plainUrl = (name: string, value: unknown, root: URL): URL => {
   return url
 }
 
+const either = <T>(name: string, value: unknown, first: T, second: T): T => {
+  must(value === first || value === second, `${name} must be '${first}' or '${second}'.`)
+  return value as T
+}
+
 const seconds = (name: string, value: unknown, least: number, most: number): number => {
   const isInside = typeof value === 'number' && value >= least && value <= most
   must(isInside, `${name} must be a number of seconds from ${least} to ${most}.`)
@@ -277,10 +282,6 @@ const parseApi = (given: unknown, root: URL) => {
   )
   const absolute = url.startsWith('/') ? `${root.origin}${url}` : url
   const { origin, pathname } = plainUrl(name, absolute, root)
-  must(
-    unauthenticated === 'pass' || unauthenticated === 'fail',
-    `${name}: unauthenticated must be 'pass' or 'fail'.`,
-  )
   must(resource === undefined || typeof resource === 'string', `${name}: resource must be a URI.`)
   must(
     isListOf(destinations, /^(image|audio|video|track|font)$/),
@@ -290,17 +291,13 @@ const parseApi = (given: unknown, root: URL) => {
     methods === undefined || isListOf(methods, /^[A-Z]+$/),
     `${name}: methods must be a list like ['GET', 'HEAD'].`,
   )
-  must(
-    redirect === 'follow' || redirect === 'error',
-    `${name}: redirect must be 'follow' or 'error'.`,
-  )
   const rule: ApiRule = {
     origin,
     segments: segmentsOf(pathname),
-    unauthenticated,
+    unauthenticated: either(`${name}: unauthenticated`, unauthenticated, 'pass', 'fail'),
     destinations,
     methods,
-    redirect: redirect === 'error' ? redirect : undefined,
+    redirect: either(`${name}: redirect`, redirect, 'follow', 'error'),
   }
   return { rule, resource, scopes: scopeList(scope) }
 }
@@ -388,7 +385,6 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   plainUrl('issuer', issuer, root)
   if (metadata) checkMetadata(metadata, issuer, scope)
   must(clientId && typeof clientId === 'string', 'clientId must be a string.')
-  must(storage === 'indexeddb' || storage === 'memory', "storage must be 'indexeddb' or 'memory'.")
   must(
     /^([\w-]+\/)+$/.test(authPath),
     `authPath "${authPath}" must be a folder below the scope, like 'tokenward/'.`,
@@ -434,7 +430,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     leeway: seconds('leeway', options.leeway ?? 60, 0, 3600),
     silentLoginTimeout: seconds('silentLoginTimeout', options.silentLoginTimeout ?? 10, 1, 20),
     rotationGrace: seconds('rotationGrace', options.rotationGrace ?? 0, 0, 3600),
-    storage,
+    storage: either('storage', storage, 'indexeddb', 'memory'),
     dpop,
     authUrls,
     root: root.href,

@@ -244,7 +244,13 @@ describe('options that are left out', () => {
       metadata: undefined,
       clientId: 'my-app',
       apis: [
-        { origin: 'https://api.example', segments: [], unauthenticated: 'pass', destinations: [] },
+        {
+          origin: 'https://api.example',
+          segments: [],
+          unauthenticated: 'pass',
+          destinations: [],
+          redirect: 'follow',
+        },
       ],
       scope: 'openid',
       resource: undefined,
