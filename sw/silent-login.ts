@@ -99,15 +99,15 @@ export const createSilentLogin = (
   /** The pages that can open a frame now, the best one first. */
   const findPages = async (preferred: string | undefined): Promise<Page[]> => {
     const open = (await pages.list(root)).filter(({ topLevel }) => topLevel)
-    const probes = await Promise.all(
-      open.map((page) => callPage(page, 'probe', undefined, probeLimit).catch(() => undefined)),
+    const probed = await Promise.all(
+      open.map(async (page) => {
+        const probe = await callPage(page, 'probe', undefined, probeLimit).catch(() => undefined)
+        const rank =
+          (page.id === preferred ? 4 : 0) + (probe?.visible ? 2 : 0) + (page.focused ? 1 : 0)
+        return { page, able: probe?.able, rank }
+      }),
     )
-    const rank = (index: number) =>
-      (open[index]?.id === preferred ? 4 : 0) +
-      (probes[index]?.visible ? 2 : 0) +
-      (open[index]?.focused ? 1 : 0)
-    return open
-      .map((page, index) => ({ page, able: probes[index]?.able, rank: rank(index) }))
+    return probed
       .filter(({ able }) => able)
       .sort((a, b) => b.rank - a.rank)
       .map(({ page }) => page)
