@@ -82,6 +82,10 @@ const steps = {
     // Two minutes, in which it only waits for the browser to lose patience.
     beside: 'browser',
   },
+  rules: {
+    title: 'The rules of docs/security.md and their tests',
+    run: () => node(path('test', 'security-rules.mjs')),
+  },
 }
 
 const bold = (text) => (process.stdout.isTTY ? `\x1b[1m${text}\x1b[22m` : text)

@@ -14,14 +14,14 @@ const apps = [
   },
   {
     title: 'worker: createTokenWorker, default options',
-    budget: 28,
+    budget: 27,
     code: `import { createTokenWorker } from './sw/index.ts'
       createTokenWorker({ issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'] })
         .listen({ claim: true })`,
   },
   {
     title: 'worker: createTokenWorker, every option',
-    budget: 31,
+    budget: 29,
     code: `import { createTokenWorker, dpop, jwks } from './sw/index.ts'
       createTokenWorker({
         issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'],
