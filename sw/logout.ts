@@ -19,9 +19,13 @@ export const createLogout = (
   let hint: { ticket: string; idToken?: string } | undefined
 
   /** Is there a server to go to, and a way to end its session? */
-  const canEndAtServer = async (): Promise<boolean> =>
-    (await server.isReachable()) &&
-    (await server.logoutUrl('').catch(() => undefined)) !== undefined
+  const canEndAtServer = async (): Promise<boolean> => {
+    try {
+      return (await server.isReachable()) && (await server.logoutUrl('')) !== undefined
+    } catch {
+      return false
+    }
+  }
 
   const ticketOf = (url: URL): string | null => url.searchParams.get('ticket')
 
