@@ -279,7 +279,9 @@ export const createTokenWorker = (
     fetch: async (request) => {
       const what = parts?.intercept(request)
       if (what?.kind !== 'api' || !parts) return await platform.fetch(request)
-      const context = { clientId: '', keepAlive: () => {} }
+      // The caller keeps the worker alive; whatever goes on behind the answer may fail.
+      const keepAlive = (work: Promise<unknown>) => void work.catch(() => {})
+      const context = { clientId: '', keepAlive }
       return await parts.apiRequest(request, what.rule, context)
     },
   }

@@ -425,6 +425,26 @@ describe("a page's POST to the authorization server", () => {
   })
 })
 
+test('a step-up that no page can be told of leaves nothing unhandled, in fetch() too (ER-03)', async () => {
+  const { start, browser, apis } = createWorld()
+  await start().signIn()
+  const headers = { 'www-authenticate': 'Bearer error="insufficient_scope", scope="more"' }
+  apis.answer = () => new Response('{}', { status: 403, headers })
+  const list = async () => {
+    throw new Error('no clients')
+  }
+  const unhandled = vi.fn()
+  process.on('unhandledRejection', unhandled)
+  try {
+    const { worker } = start({ pages: { ...browser.platform().pages, list } })
+    expect((await worker.fetch(new Request(api))).status).toBe(403)
+    await settle()
+    expect(unhandled).not.toHaveBeenCalled()
+  } finally {
+    process.off('unhandledRejection', unhandled)
+  }
+})
+
 describe('the calls of a page', () => {
   test('hello names the probe, and how this page was landed on, once (BR-03)', async () => {
     const { call, navigate } = createWorld().start()
