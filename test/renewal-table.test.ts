@@ -118,8 +118,13 @@ const setUp = async (row: Row, column: string) => {
   const renew = async (stop?: Stop) => {
     const tried: string[] = []
     let isStopped = false
+    let stopped = () => {}
+    const whenStopped = new Promise<void>((resolve) => {
+      stopped = resolve
+    })
     const stopHere = () => {
       isStopped = true
+      stopped()
       return never()
     }
     const fetch: Fetch = async (input, init) => {
@@ -145,7 +150,7 @@ const setUp = async (row: Row, column: string) => {
     })
     const before = (await worker.store.read()) as ActiveRecord
     const result = worker.accessToken.renew(before.accessToken)
-    const outcome = await Promise.race([result, settle().then(() => undefined)])
+    const outcome = await Promise.race([result, whenStopped.then(settle).then(() => undefined)])
     const after = await worker.store.read()
     if (outcome) await settle()
     const asked = worker.events.some(({ type }) => type === 'login-required')
