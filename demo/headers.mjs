@@ -27,20 +27,20 @@ export async function hashInlineScripts(files) {
  * @returns {(path: string) => Record<string, string> | undefined}
  */
 export function recommendedHeaders({ site, api, authorizationServer, scripts }) {
-  const page = [
+  const page = (/** @type {string} */ path) => [
     "default-src 'self'",
     `script-src 'self' ${scripts}`,
     "object-src 'none'",
     "base-uri 'none'",
     "img-src 'self' data:",
-    `worker-src ${site}/sw.js ${site}/workbox/sw.js`,
+    `worker-src ${site}${path.startsWith('/workbox/') ? '/workbox' : ''}/sw.js`,
     `connect-src 'self' ${api}`,
     `frame-src 'self' ${authorizationServer}`,
     "frame-ancestors 'none'",
     `form-action 'self' ${authorizationServer}`,
     "require-trusted-types-for 'script'",
     'trusted-types tokenward',
-  ].join('; ')
+  ]
   const worker = [
     "default-src 'none'",
     "script-src 'self'",
@@ -48,6 +48,7 @@ export function recommendedHeaders({ site, api, authorizationServer, scripts }) 
   ].join('; ')
   return (path) => {
     if (AUTH_PATH.test(path)) return undefined
-    return { 'content-security-policy': path.endsWith('/sw.js') ? worker : page }
+    const policy = path.endsWith('/sw.js') ? worker : page(path).join('; ')
+    return { 'content-security-policy': policy }
   }
 }

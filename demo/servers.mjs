@@ -60,7 +60,6 @@ export async function startServers({ ports, authorizationServer: serverOptions }
     const setEdition = (/** @type {number} */ edition) =>
       site.addFile('/env.js', { body: environment({ issuer, api: `${api.url}/` }, edition) })
     const switches = createSwitches(authorizationServer, setEdition)
-    site.setHeaders(createPolicies({ origin: site.origin, issuer, api: api.url }))
     await addBuiltFiles(site)
     site.setHeaders(
       recommendedHeaders({
@@ -100,35 +99,6 @@ function createClient(origin, clientId, scope, name) {
  */
 function environment(values, edition) {
   return `// Edition ${edition}\nglobalThis.env = ${JSON.stringify(values, null, 2)}\n`
-}
-
-/**
- * Workers have a policy of their own. The two pages with inline scripts have none; what the auth
- * pages need, the site knows.
- *
- * @param {{ origin: string, issuer: string, api: string }} values
- */
-function createPolicies({ origin, issuer, api }) {
-  const worker = `default-src 'none'; script-src 'self'; connect-src 'self' ${issuer} ${api}`
-  const page = (/** @type {string} */ scope) =>
-    [
-      "default-src 'self'",
-      "img-src 'self' data:",
-      "object-src 'none'",
-      "base-uri 'none'",
-      `worker-src ${origin}${scope}sw.js`,
-      `connect-src 'self' ${api}`,
-      `frame-src 'self' ${issuer}`,
-      "frame-ancestors 'none'",
-    ].join('; ')
-  const policies = /** @type {Record<string, string>} */ ({
-    '/sw.js': worker,
-    '/workbox/sw.js': worker,
-    '/': page('/'),
-    '/workbox/': page('/workbox/'),
-  })
-  return (/** @type {string} */ path) =>
-    policies[path] ? { 'content-security-policy': policies[path] } : undefined
 }
 
 /** @param {Awaited<ReturnType<typeof startSite>>} site */

@@ -405,7 +405,7 @@ const broken: Row[] = [
     'Trusted Types without our policy',
     'page.trusted-types',
     'trusted-types does not list tokenward',
-    () => [pagePolicy('require-trusted-types-for', "'script'; trusted-types app")],
+    () => [pagePolicy('trusted-types', 'app')],
   ],
 
   [
