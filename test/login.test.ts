@@ -5,7 +5,7 @@ import { createLogin } from '../sw/login.js'
 import { protocolParams, type TokenWorkerOptions } from '../sw/options.js'
 import type { ActiveRecord, Transaction } from '../sw/store.js'
 import { createTransactions } from '../sw/transactions.js'
-import { json } from './support/fake-authorization-server.js'
+import { type FakeAuthorizationServer, json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'
 import { createUnitWorld, readDatabase, type WorldOptions } from './support/worker-parts.js'
 
@@ -671,6 +671,15 @@ describe('an answer at the callback', () => {
   })
 })
 
+/** The token endpoint never answers; resolves once it has been asked. */
+const neverAnswer = ({ answers }: FakeAuthorizationServer): Promise<void> =>
+  new Promise((resolve) => {
+    answers.push(() => {
+      resolve()
+      return new Promise(() => {})
+    })
+  })
+
 describe('an answer that arrives a second time', () => {
   test('lands in the app, silently, while the session lives (CB-06)', async () => {
     const { leave, arrive, server, transactions, locationOf, start, visit } = createWorld()
@@ -699,9 +708,9 @@ describe('an answer that arrives a second time', () => {
   test('after a worker was stopped in the exchange says so, and sends no code again (CB-15)', async () => {
     const { leave, server, start, visit, locationOf, transactions } = createWorld()
     const back = server.authorize((await leave()).url)
-    server.answers.push(() => new Promise(() => {}))
+    const asked = neverAnswer(server)
     void start().login.arrive(visit(back))
-    await settle()
+    await asked
     expect(locationOf(await start().login.arrive(visit(back)))).toBe(`${app}here#`)
     expect(await transactions.takeForPage('page-1')).toMatchObject({
       error: { code: 'login_interrupted' },
@@ -715,10 +724,10 @@ describe('an answer that arrives a second time', () => {
     const stopAtToken = async (more: Partial<Transaction> = {}) => {
       const world = createWorld()
       const back = world.server.authorize((await world.leave(more)).url)
-      world.server.answers.push(() => new Promise(() => {}))
+      const asked = neverAnswer(world.server)
       const first = world.start()
       void first.login.arrive(world.visit(back, more.kind && { destination: 'iframe' }))
-      await settle()
+      await asked
       expect(world.server.tokenRequests()).toHaveLength(1)
       return { ...world, back, first }
     }
@@ -774,9 +783,9 @@ describe('an answer that arrives a second time', () => {
       const before = await stored()
       await browser.pass(1_000)
       const back = server.authorize((await leave()).url)
-      server.answers.push(() => new Promise(() => {}))
+      const asked = neverAnswer(server)
       void start().login.arrive(visit(back))
-      await settle()
+      await asked
       expect(await start().login.landing('page-2')).toMatchObject(stopped)
       expect(await stored()).toEqual(before)
     })

@@ -37,7 +37,7 @@ export const fakePage = ({
 
 /** Lets everything happen that needs no time: promises, fake-indexeddb, messages, hashes. */
 export const settle = async (): Promise<void> => {
-  for (let round = 0; round < 4; round++) {
+  for (let round = 0; round < 8; round++) {
     // Hashes are made on other threads, in turn.
     await crypto.subtle.digest('SHA-256', new Uint8Array(1))
     for (let turn = 0; turn < 8; turn++) await new Promise((resolve) => setImmediate(resolve))
