@@ -524,7 +524,7 @@ describe('an app that calls login() whenever nobody is signed in', () => {
     await page.goto(`${world.url}eager`)
     await world.site.waitForRequest(({ path }) => path === '/told/login_loop', 20_000)
     expect(authorizationRequests()).toHaveLength(3)
-    expect(page.url()).toBe(`${world.url}eager`)
+    await page.waitForURL(`${world.url}eager`)
     await heard(page, 'problem login_required')
     // What Playwright runs in the page counts as done by the user, as a click does.
     await signIn(page, { prompt: 'login' })
