@@ -6,6 +6,7 @@ import { challengeOf, stepUpOf } from './challenge.js'
 import type { Dpop } from './dpop.js'
 import type { ApiRule } from './options.js'
 import type { Platform } from './platform.js'
+import { copyOf } from './request-copy.js'
 import { withTimeLimit } from './time-limit.js'
 import type { Note } from './trace.js'
 
@@ -29,17 +30,6 @@ const isTokenRefused = (response: Response): boolean => {
   if (response.status !== 401) return false
   const error = challengeOf(response).get('error')
   return error === undefined || error === 'invalid_token'
-}
-
-const hasBody = ({ method }: Request): boolean => method !== 'GET' && method !== 'HEAD'
-
-/** A second copy of the request, taken before the first is sent; undefined if it has none. */
-const copyOf = (request: Request): Request | undefined => {
-  try {
-    return hasBody(request) ? request.clone() : request
-  } catch {
-    return undefined
-  }
 }
 
 /** Sends API requests with a token, and once more when a token has expired too early. */

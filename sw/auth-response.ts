@@ -39,9 +39,12 @@ export const probeHeader = 'x-tokenward'
 export const probeAnswer = (): Response =>
   new Response(null, { status: 204, headers: { ...headers, [probeHeader]: '1' } })
 
-/** For what only the worker may ask for: an auth page fetched, not visited; a token endpoint. */
-export const refusal = (): Response =>
-  new Response('{"title":"For the service worker only","status":403}', {
-    status: 403,
-    headers: { ...headers, [probeHeader]: '1', 'content-type': 'application/problem+json' },
+/** An answer that no server gave: it says so, and why (RFC 9457). */
+export const madeUp = (status: number, title: string, more: Record<string, string>): Response =>
+  new Response(JSON.stringify({ title, status }), {
+    status,
+    headers: { ...more, [probeHeader]: '1', 'content-type': 'application/problem+json' },
   })
+
+/** For what only the worker may ask for: an auth page fetched, not visited; a token endpoint. */
+export const refusal = (): Response => madeUp(403, 'For the service worker only', headers)

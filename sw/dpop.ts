@@ -1,8 +1,9 @@
 import * as oauth from 'oauth4webapi'
 import { TokenError } from '../src/shared/errors.js'
-import { probeHeader } from './auth-response.js'
+import { madeUp } from './auth-response.js'
 import { readBody } from './authorization-server.js'
 import type { Platform } from './platform.js'
+import { copyOf } from './request-copy.js'
 import type { ActiveRecord, SessionRecord, Store } from './store.js'
 
 /** A key pair that tokens are bound to (RFC 9449). */
@@ -71,15 +72,6 @@ const base64url = (data: string | ArrayBuffer): string => {
   const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : new Uint8Array(data)
   const text = btoa(String.fromCharCode(...bytes))
   return text.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
-}
-
-/** A second copy of the request, taken before the first is sent; undefined if it has none. */
-const copyOf = (input: Request | string): Request | string | undefined => {
-  try {
-    return typeof input === 'string' ? input : input.clone()
-  } catch {
-    return undefined
-  }
 }
 
 /** Which session a record is about, if there is one. */
@@ -205,16 +197,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
 
   /** Without the key: as if the server had refused what is bound to it. */
   const withoutKey = (accessToken: string | undefined, isRefresh: boolean): Response => {
-    if (accessToken) {
-      return new Response('{"title":"The DPoP key is gone","status":401}', {
-        status: 401,
-        headers: {
-          [probeHeader]: '1',
-          'cache-control': 'no-store',
-          'content-type': 'application/problem+json',
-        },
-      })
-    }
+    if (accessToken) return madeUp(401, 'The DPoP key is gone', { 'cache-control': 'no-store' })
     if (isRefresh) return Response.json({ error: 'invalid_grant' }, { status: 400 })
     throw new TokenError(
       'login_interrupted',
@@ -349,7 +332,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
         const headers = new Headers(init.headers)
         headers.set('dpop', proof)
         if (accessToken) headers.set('authorization', `DPoP ${accessToken}`)
-        next = copyOf(current)
+        next = typeof current === 'string' ? current : copyOf(current)
         const response = await platform.fetch(current, {
           ...init,
           headers,

@@ -88,8 +88,14 @@ export const assemble = (
     // A worker that has just been started knows no metadata yet, but the record does.
     const stored = record?.status === 'active' ? record.protocolEndpoints : []
     const known = server.protocolEndpoints()
-    // What a script may have written into the record can add endpoints, but does not tell all.
-    return [...known, ...stored].includes(endpointOf(url)) || (known.length > 0 ? false : undefined)
+    // Every request comes by here, so spellings are compared only where an endpoint could be. A
+    // script may have written anything into the record.
+    const near = [...known, ...stored].filter(
+      (each) => typeof each === 'string' && each.startsWith(url.origin),
+    )
+    if (near.length > 0 && near.includes(endpointOf(url))) return true
+    // What a script has written can add endpoints, but does not tell all.
+    return known.length > 0 ? false : undefined
   }
 
   /** A page's call at the server: nothing there that the worker does is for pages to do. */

@@ -188,6 +188,15 @@ const signedIn = async (options?: Options) => {
 const refreshes = ({ server }: Pick<World, 'server'>) =>
   server.tokenRequests().filter(({ params }) => params.get('grant_type') === 'refresh_token')
 
+/** A browser that does not store keys. */
+const refusingKeys = ({ writeDpop }: Store): Partial<Store> => ({
+  writeDpop: async (state) => {
+    if (!state.probe) return await writeDpop(state)
+    const cause = new DOMException('CryptoKey could not be cloned.', 'DataCloneError')
+    throw Object.assign(new Error('storage_failed'), { cause })
+  },
+})
+
 const proofOf = ({ init }: SeenRequest) => new Headers(init.headers).get('dpop')
 
 /** The server acts, its answer is lost, and the browser sends the same request again (F1). */
@@ -362,14 +371,7 @@ describe('the key', () => {
 
   test('that no browser can store lives as long as the worker, and pages are told (ST-11)', async () => {
     const { start, server, calls } = createWorld()
-    const { writeDpop } = start().store
-    const store: Partial<Store> = {
-      writeDpop: async (state) => {
-        if (!state.probe) return await writeDpop(state)
-        const cause = new DOMException('CryptoKey could not be cloned.', 'DataCloneError')
-        throw Object.assign(new Error('storage_failed'), { cause })
-      },
-    }
+    const store = refusingKeys(start().store)
     const worker = start({ store })
     await worker.signIn()
     expect(worker.problems()).toEqual(['storage_failed'])
@@ -495,14 +497,7 @@ describe('the key', () => {
 
   test('that another worker has, and cannot store, keeps its tokens (DP-10)', async () => {
     const { start, server, browser } = createWorld()
-    const { writeDpop } = start().store
-    const store: Partial<Store> = {
-      writeDpop: async (state) => {
-        if (!state.probe) return await writeDpop(state)
-        const cause = new DOMException('CryptoKey could not be cloned.', 'DataCloneError')
-        throw Object.assign(new Error('storage_failed'), { cause })
-      },
-    }
+    const store = refusingKeys(start().store)
     const worker = start({ store })
     await worker.signIn()
     const { refreshToken } = await worker.record()

@@ -81,6 +81,20 @@ afterEach(() => {
   stopWatching = () => {}
 })
 
+/** The connections that transactions are begun on from now on. */
+const watchConnections = (): IDBDatabase[] => {
+  const connections: IDBDatabase[] = []
+  const original = IDBDatabase.prototype.transaction
+  IDBDatabase.prototype.transaction = function (...args) {
+    connections.push(this)
+    return original.apply(this, args)
+  }
+  stopWatching = () => {
+    IDBDatabase.prototype.transaction = original
+  }
+  return connections
+}
+
 describe('the session record', () => {
   test('is absent at first, and then what was written', async () => {
     const { browser, store } = createStores()
@@ -175,15 +189,7 @@ describe('the database', () => {
   test('is opened again after the browser has closed it (ST-07)', async () => {
     const { browser, store } = createStores()
     await store.update(() => activeRecord(browser.now()))
-    const connections: IDBDatabase[] = []
-    const original = IDBDatabase.prototype.transaction
-    IDBDatabase.prototype.transaction = function (...args) {
-      connections.push(this)
-      return original.apply(this, args)
-    }
-    stopWatching = () => {
-      IDBDatabase.prototype.transaction = original
-    }
+    const connections = watchConnections()
     await store.read()
     connections.at(-1)?.close()
     // A closed connection throws InvalidStateError.
@@ -288,15 +294,7 @@ describe('the database', () => {
       indexedDB.deleteDatabase(store.name).onsuccess = resolve
     })
     expect(lost).toHaveBeenCalledTimes(1)
-    const connections: IDBDatabase[] = []
-    const original = IDBDatabase.prototype.transaction
-    IDBDatabase.prototype.transaction = function (...args) {
-      connections.push(this)
-      return original.apply(this, args)
-    }
-    stopWatching = () => {
-      IDBDatabase.prototype.transaction = original
-    }
+    const connections = watchConnections()
     await store.read()
     forceCloseDatabase(connections.at(-1) as never)
     await settle()
