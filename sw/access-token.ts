@@ -33,7 +33,7 @@ const notNow = (): TokenError =>
   new TokenError('timeout', 'The access token could not be renewed in time.')
 
 /** Two sign-ins of one user are as good as one; without a subject, each is on its own. */
-const ownerOf = ({ subject, session }: ActiveRecord): string => subject ?? session
+export const ownerOf = ({ user, session }: ActiveRecord): string => user ?? session
 
 const toResult = (record: ActiveRecord): TokenResult =>
   record.accessToken === undefined

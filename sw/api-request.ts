@@ -1,4 +1,4 @@
-import type { TokenErrorCode } from '../src/shared/errors.js'
+import { TokenError, type TokenErrorCode, toErrorData } from '../src/shared/errors.js'
 import type { WireEvent } from '../src/shared/protocol.js'
 import type { AccessToken, TokenResult } from './access-token.js'
 import { refusal } from './auth-response.js'
@@ -25,11 +25,24 @@ const waitLimit = 30_000
 /** ms in which an API that refuses even a new token causes no further renewal. */
 const fruitlessFor = 30_000
 
-/** Does this answer say that the token is no longer good, rather than not good enough? */
-const isTokenRefused = (response: Response): boolean => {
-  if (response.status !== 401) return false
-  const error = challengeOf(response).get('error')
-  return error === undefined || error === 'invalid_token'
+/** One request to an API, for code that sends it by itself or has it sent. */
+export interface ApiExchange {
+  /** Sends it, and once more where its token has expired too early. */
+  send(): Promise<Response>
+  /**
+   * The request as it has to be sent: with a token, or bare where nobody is signed in. Rejects
+   * where somebody is, but there is no token to be had now.
+   */
+  attach(): Promise<Request>
+  /** Whose token `attach` has given it; undefined if none. */
+  owner(): string | undefined
+  /**
+   * What the page gets for the answer to what `attach` gave: after a 401, the answer to a second
+   * try with a new token.
+   *
+   * @param spare The request once more, its body unread
+   */
+  settle(response: Response, spare: Request): Promise<Response>
 }
 
 /** Sends API requests with a token, and once more when a token has expired too early. */
@@ -39,7 +52,7 @@ export const createApiRequest = (
   { fetch, now, wait, pages }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>,
   tellPages: (event: WireEvent) => Promise<void>,
   note?: Note,
-  dpop?: Pick<Dpop, 'fetch'>,
+  dpop?: Pick<Dpop, 'fetch' | 'prove'>,
 ) => {
   let requests = 0
   /** When an API last refused a token that had just been renewed. ms since 1970 */
@@ -52,45 +65,55 @@ export const createApiRequest = (
   const cacheFor = ({ cache }: Request, reload: boolean | undefined): RequestInit =>
     reload && cache !== 'no-store' ? { cache: 'reload' } : {}
 
-  const send = async (
-    request: Request,
-    rule: ApiRule,
-    { accessToken, dpopKey, reload }: Token,
-    context: RequestContext,
-  ): Promise<Response> => {
+  /** What makes the request one with this token. */
+  const initWith = (request: Request, rule: ApiRule, token: Token): RequestInit => {
     const headers = new Headers(request.headers)
-    headers.set('authorization', `Bearer ${accessToken}`)
+    headers.set('authorization', `Bearer ${token.accessToken}`)
     // `new Request` and `fetch` forget the referrer when they are given anything, unless told.
     const { referrer, referrerPolicy, redirect } = request
-    const init: RequestInit = { headers, referrer, referrerPolicy, ...cacheFor(request, reload) }
-    if (rule.redirect && redirect === 'follow') init.redirect = rule.redirect
-    const response = await (dpop
-      ? dpop.fetch(request, init, dpopKey, accessToken)
-      : fetch(request, init))
-    if (response.status === 401 || response.status === 403) {
-      const event = stepUpOf(response)
-      if (asked.token !== accessToken) asked = { token: accessToken, events: new Set() }
-      const key = JSON.stringify(event)
-      if (event && !asked.events.has(key)) {
-        asked.events.add(key)
-        context.keepAlive(tellPages(event))
-      }
-    }
-    return response
+    const init = { headers, referrer, referrerPolicy, ...cacheFor(request, token.reload) }
+    return rule.redirect && redirect === 'follow' ? { ...init, redirect: rule.redirect } : init
   }
 
-  const sendBare = (request: Request, reload?: boolean): Promise<Response> => {
-    const { referrer, referrerPolicy } = request
-    return reload
-      ? fetch(request, { referrer, referrerPolicy, ...cacheFor(request, reload) })
-      : fetch(request)
+  /** Does the API ask for more than this token gives? Pages are told once. */
+  const hear = (response: Response, { accessToken }: Token, { keepAlive }: RequestContext) => {
+    if (response.status !== 401 && response.status !== 403) return
+    const event = stepUpOf(response)
+    if (asked.token !== accessToken) asked = { token: accessToken, events: new Set() }
+    const key = JSON.stringify(event)
+    if (!event || asked.events.has(key)) return
+    asked.events.add(key)
+    keepAlive(tellPages(event))
+  }
+
+  /** Whose `expired` has thrown, and pages have been told. */
+  const broken = new Set<ApiRule>()
+
+  /** Does this answer say that the token is no longer good, rather than not good enough? */
+  const isTokenRefused = async (
+    response: Response,
+    rule: ApiRule,
+    { keepAlive }: RequestContext,
+  ): Promise<boolean> => {
+    if (response.status === 401) {
+      const error = challengeOf(response).get('error')
+      return error === undefined || error === 'invalid_token'
+    }
+    try {
+      return (await rule.expired?.(response.clone())) === true
+    } catch (cause) {
+      const error = new TokenError('invalid_configuration', `apis: expired has thrown: ${cause}`)
+      if (!broken.has(rule)) keepAlive(tellPages({ type: 'problem', error: toErrorData(error) }))
+      broken.add(rule)
+      return false
+    }
   }
 
   /** Is there still somebody who waits for the answer? */
   const isWanted = async (request: Request, { clientId }: RequestContext): Promise<boolean> =>
     !request.signal.aborted && (clientId === '' || (await pages.exists(clientId)))
 
-  return async (request: Request, rule: ApiRule, context: RequestContext): Promise<Response> => {
+  return (request: Request, rule: ApiRule, context: RequestContext): ApiExchange => {
     const id = ++requests
     const step: Note | undefined = note && ((name, more) => note(name, { request: id, ...more }))
     step?.('request', { method: request.method, url: request.url.split(/[?#]/)[0] })
@@ -121,12 +144,43 @@ export const createApiRequest = (
       throw cause
     }
 
-    const sendWithToken = async (token: Token): Promise<Response> => {
-      const spare = copyOf(request)
-      step?.('attached')
-      const response = await send(request, rule, token, context).catch(lost)
+    /** Its token, where there is one; or what the page gets without asking the API. */
+    const prepare = async (): Promise<{ token?: Token; reload?: boolean } | Response> => {
+      let result = accessToken.peek()
+      if (!result) {
+        const get = accessToken.get(context.keepAlive, !request.keepalive, () => step?.('waiting'))
+        result = await bounded(get)
+        // Only now does a worker that has just been started know where these are.
+        if (isProtocolEndpoint(new URL(request.url))) {
+          return request.method === 'POST' ? answer(refusal()) : {}
+        }
+      }
+      if (result?.kind === 'token') return { token: result }
+      if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
+        step?.('passed')
+        return { reload: result.reload }
+      }
+      return fail(result?.kind === 'signed-out' ? 'signed_out' : result?.error.code)
+    }
+
+    const bareInit = ({ referrer, referrerPolicy }: Request, reload?: boolean) =>
+      reload ? { referrer, referrerPolicy, ...cacheFor(request, reload) } : undefined
+
+    const transmit = async (what: Request, token: Token): Promise<Response> => {
+      const init = initWith(what, rule, token)
+      const response = await (dpop
+        ? dpop.fetch(what, init, token.dpopKey, token.accessToken)
+        : fetch(what, init)
+      ).catch(lost)
+      hear(response, token, context)
+      return response
+    }
+
+    const afterFirst = async (response: Response, token: Token, spare: Request | undefined) => {
       // A page that is being left cannot wait for a second try.
-      if (!isTokenRefused(response) || !spare || request.keepalive) return answer(response)
+      if (!spare || request.keepalive || !(await isTokenRefused(response, rule, context))) {
+        return answer(response)
+      }
       step?.('unauthorized')
       const current = accessToken.peek()
       const isCurrent = current?.kind !== 'token' || current.accessToken === token.accessToken
@@ -141,25 +195,51 @@ export const createApiRequest = (
       if (renewed.owner !== token.owner) return fail('user_changed')
       if (!(await isWanted(request, context))) return answer(response)
       step?.('retried')
-      const second = await send(spare, rule, renewed, context).catch(lost)
-      if (isTokenRefused(second)) fruitless.set(rule, now())
+      const second = await transmit(spare, renewed)
+      if (await isTokenRefused(second, rule, context)) fruitless.set(rule, now())
       return answer(second)
     }
 
-    let result = accessToken.peek()
-    if (!result) {
-      const get = accessToken.get(context.keepAlive, !request.keepalive, () => step?.('waiting'))
-      result = await bounded(get)
-      // Only now does a worker that has just been started know where these are.
-      if (isProtocolEndpoint(new URL(request.url))) {
-        return answer(request.method === 'POST' ? refusal() : await fetch(request))
-      }
+    const sendWith = async (what: Request, token: Token): Promise<Response> => {
+      const spare = copyOf(what)
+      step?.('attached')
+      return await afterFirst(await transmit(what, token), token, spare)
     }
-    if (result?.kind === 'token') return await sendWithToken(result)
-    if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
-      step?.('passed')
-      return answer(await sendBare(request, result.reload))
+
+    let attached: Token | undefined
+
+    return {
+      send: async () => {
+        const prepared = await prepare()
+        if (prepared instanceof Response) return prepared
+        const { token, reload } = prepared
+        if (token) return await sendWith(request, token)
+        return answer(await fetch(request, bareInit(request, reload)))
+      },
+
+      attach: async () => {
+        const prepared = await prepare()
+        if (prepared instanceof Response) throw new TypeError('There is no access token now.')
+        const { token, reload } = prepared
+        attached = token
+        if (!token) return new Request(request, bareInit(request, reload))
+        const init = initWith(request, rule, token)
+        step?.('attached')
+        return new Request(
+          request,
+          dpop ? await dpop.prove(request, init, token.dpopKey, token.accessToken) : init,
+        )
+      },
+
+      owner: () => attached?.owner,
+
+      settle: async (response, spare) => {
+        if (!attached) return answer(response)
+        hear(response, attached, context)
+        // Whether the nonce was to blame or the token, a proof cannot be sent a second time.
+        if (dpop && response.status === 401) return await sendWith(spare, attached)
+        return await afterFirst(response, attached, spare)
+      },
     }
-    return fail(result?.kind === 'signed-out' ? 'signed_out' : result?.error.code)
   }
 }

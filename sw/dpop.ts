@@ -46,6 +46,17 @@ export interface Dpop {
     key: DpopKey | undefined,
     accessToken?: string,
   ): Promise<Response>
+  /**
+   * What makes a request one with this access token and a proof, for code that sends it by itself.
+   *
+   * @throws TypeError if the key is gone
+   */
+  prove(
+    request: Request,
+    init: RequestInit,
+    key: DpopKey | undefined,
+    accessToken: string,
+  ): Promise<RequestInit>
 }
 
 /** What {@link dpop} makes, for the option `dpop`. */
@@ -284,8 +295,29 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
     return isRefresh ? 'resent' : undefined
   }
 
+  const withProof = (
+    input: Request | string,
+    init: RequestInit,
+    proof: string,
+    accessToken: string | undefined,
+  ): RequestInit => {
+    const headers = new Headers(init.headers)
+    headers.set('dpop', proof)
+    if (accessToken) headers.set('authorization', `DPoP ${accessToken}`)
+    const isManual = typeof input !== 'string' && input.redirect === 'manual'
+    // A redirect would take the proof along, to another origin too.
+    return { ...init, headers, redirect: isManual ? 'manual' : 'error' }
+  }
+
   return {
     canUse,
+
+    prove: async (request, init, key, accessToken) => {
+      await load()
+      const proof = await sign(key, new URL(request.url), request.method, accessToken)
+      if (!proof) throw new TypeError('The DPoP key is gone.')
+      return withProof(request, init, proof, accessToken)
+    },
 
     keyFor: async (record) => {
       const { dpopKey } = sessionOf(record)
@@ -329,16 +361,8 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
         const sent = { nonce: nonces.get(url.origin), at: now() }
         const proof = await sign(key, url, method, accessToken)
         if (!proof) return withoutKey(accessToken, isRefresh)
-        const headers = new Headers(init.headers)
-        headers.set('dpop', proof)
-        if (accessToken) headers.set('authorization', `DPoP ${accessToken}`)
         next = typeof current === 'string' ? current : copyOf(current)
-        const response = await platform.fetch(current, {
-          ...init,
-          headers,
-          // A redirect would take the proof along, to another origin too.
-          redirect: isRequest && input.redirect === 'manual' ? 'manual' : 'error',
-        })
+        const response = await platform.fetch(current, withProof(current, init, proof, accessToken))
         const reason = await reasonToRepeat(response, url.origin, sent, accessToken, isRefresh)
         if (!reason || tried.has(reason) || !next) return response
         tried.add(reason)

@@ -1,5 +1,6 @@
 import { TokenError } from '../src/shared/errors.js'
 import type { AuthPage } from '../src/shared/protocol.js'
+import type { ApiPart, ApiStrategy, StrategyPlugin } from './api-part.js'
 import type { AuthorizationServerMetadata } from './authorization-server.js'
 import type { DpopOption } from './dpop.js'
 import type { IdTokenSignature } from './jwks.js'
@@ -47,6 +48,28 @@ export interface ApiOptions {
    * @default 'follow'
    */
   redirect?: 'follow' | 'error'
+  /**
+   * For an API that says that a token has expired by something else than a 401: gets a copy of each
+   * answer, and says whether it is that. The token is then renewed and the request sent once more.
+   * Only 401 by default. An error that it throws is told to the pages and means no.
+   *
+   * @example
+   * expired: async (response) =>
+   *   response.headers.get('content-type')?.includes('json') === true &&
+   *   (await response.json()).errors?.[0]?.extensions?.code === 'UNAUTHENTICATED'
+   */
+  expired?: (response: Response) => boolean | Promise<boolean>
+  /**
+   * A strategy of Workbox that answers the GET requests of this API, with `tokenPlugin()` of
+   * `tokenward/workbox` among its plugins: for data that are there without network. Streams
+   * (`text/event-stream`) and parts of files (`Range`) are not for it.
+   */
+  strategy?: ApiStrategy
+  /**
+   * `tokenQueue(name)` of `tokenward/workbox`: keeps what is written to this API without network,
+   * and sends it later.
+   */
+  queue?: ApiPart
 }
 
 /** What a worker without `end_session_endpoint` is given to build its own logout URL. */
@@ -154,6 +177,9 @@ export interface ApiRule {
   methods?: readonly string[]
   /** `follow`: as the page wants it. */
   redirect?: 'follow' | 'error'
+  expired?: ApiOptions['expired']
+  /** Each is asked in turn whether it answers a request. */
+  parts?: readonly ApiPart[]
 }
 
 /** The options after validation, with every default filled in. */
@@ -186,7 +212,8 @@ export interface Config {
 const optionNames =
   'issuer clientId apis scope authorizationParams leeway silentLoginTimeout rotationGrace ' +
   'storage dpop authPath redirectUri idTokenSignature logoutUrl trace'
-const apiOptionNames = 'url scope resource unauthenticated destinations methods redirect'
+const apiOptionNames =
+  'url scope resource unauthenticated destinations methods redirect expired strategy queue'
 
 /** What people who come from other libraries look for. */
 const remedies: ReadonlyMap<string, string> = new Map([
@@ -270,11 +297,28 @@ export const segmentsOf = (pathname: string): string[] => {
 const isListOf = (value: unknown, form: RegExp): value is string[] =>
   Array.isArray(value) && value.every((item) => typeof item === 'string' && form.test(item))
 
+/** The part of a strategy's plugin that connects it with the worker. */
+const strategyPart = (name: string, given: unknown): ApiPart | undefined => {
+  if (given === undefined) return
+  const strategy = given as ApiStrategy
+  const plugin = strategy?.plugins?.find((each): each is StrategyPlugin => 'partOf' in each)
+  must(
+    plugin,
+    `${name}: strategy must be one of Workbox, with tokenPlugin() (tokenward/workbox) in plugins.`,
+  )
+  // Users are told apart by the query of the keys.
+  must(
+    !strategy.matchOptions?.ignoreSearch,
+    `${name}: strategy must not ignore the query (ignoreSearch): users could get each other's data.`,
+  )
+  return plugin.partOf(strategy)
+}
+
 const parseApi = (given: unknown, root: URL) => {
   const api = isRecord(given) ? given : { url: given }
   refuseUnknownNames('option of an API', api, apiOptionNames)
   const { url, scope = '', resource, unauthenticated = 'pass' } = api
-  const { destinations = [], methods, redirect = 'follow' } = api
+  const { destinations = [], methods, redirect = 'follow', expired, queue } = api
   const name = `apis: "${url}"`
   must(
     typeof url === 'string' && /^(https?:\/\/|\/(?![/\\]))/i.test(url),
@@ -291,6 +335,11 @@ const parseApi = (given: unknown, root: URL) => {
     methods === undefined || isListOf(methods, /^[A-Z]+$/),
     `${name}: methods must be a list like ['GET', 'HEAD'].`,
   )
+  must(
+    expired === undefined || typeof expired === 'function',
+    `${name}: expired must be a function.`,
+  )
+  must(queue === undefined || isRecord(queue), `${name}: queue must be tokenQueue('a name').`)
   const rule: ApiRule = {
     origin,
     segments: segmentsOf(pathname),
@@ -298,6 +347,10 @@ const parseApi = (given: unknown, root: URL) => {
     destinations,
     methods,
     redirect: either(`${name}: redirect`, redirect, 'follow', 'error'),
+    expired: expired as ApiRule['expired'],
+    parts: [queue as ApiPart | undefined, strategyPart(name, api['strategy'])].filter(
+      (part) => part !== undefined,
+    ),
   }
   return { rule, resource, scopes: scopeList(scope) }
 }

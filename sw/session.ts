@@ -54,6 +54,8 @@ export const createSession = (
   tellPages: (event: WireEvent) => Promise<void>,
   note?: Note,
   dpop?: Pick<Dpop, 'canUse' | 'changed'>,
+  /** What else was kept for the user goes, before anybody hears of the end. */
+  forget: (reason: SignedOutReason) => Promise<unknown> = async () => {},
 ) => {
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
@@ -160,10 +162,11 @@ export const createSession = (
     return { ...record, retry: { failures, notBefore, asked } }
   }
 
-  const tellEnded = (reason: SignedOutReason) => {
+  const tellEnded = async (reason: SignedOutReason) => {
     renewing = false
     note?.('signed-out', { code: reason })
-    return tellPages({ type: 'signed-out', reason })
+    await forget(reason)
+    await tellPages({ type: 'signed-out', reason })
   }
 
   return {

@@ -1,6 +1,7 @@
 import { asTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
 import type { SessionReport, WorkerCalls } from '../src/shared/protocol.js'
-import { createAccessToken } from './access-token.js'
+import { createAccessToken, ownerOf } from './access-token.js'
+import type { ApiDoor, ApiPart } from './api-part.js'
 import { createApiRequest, type RequestContext } from './api-request.js'
 import { emptyPage, probeAnswer, redirectBack, refusal } from './auth-response.js'
 import { createAuthorizationServer } from './authorization-server.js'
@@ -59,7 +60,13 @@ export const assemble = (
     orphaned: (refreshToken) => void server.revoke(refreshToken).catch(() => {}),
   })
   const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
-  const session = createSession(store, root, platform, bridge.tellAll, note, dpop)
+  const apiParts = config.apis.flatMap(({ parts = [] }) => parts)
+  /** Something that the app has chosen must not hold up ours. */
+  const eachPart = (work: (part: ApiPart) => Promise<void>) =>
+    Promise.all(apiParts.map((part) => work(part).catch(() => {})))
+  const session = createSession(store, root, platform, bridge.tellAll, note, dpop, (reason) =>
+    eachPart((part) => part.forget(reason)),
+  )
   const server = createAuthorizationServer(config, store, platform, session.tellProblem, dpop)
   const transactions = createTransactions(store, now, server.randomValue, root)
   const silentLogin = createSilentLogin(
@@ -113,6 +120,24 @@ export const assemble = (
     note,
     dpop,
   )
+  const resume = () => eachPart((part) => part.resume())
+  const door: ApiDoor = {
+    begin: (request, event) => {
+      const what = intercept(request)
+      const clientId = 'clientId' in event ? (event.clientId as string) : ''
+      const keepAlive = (work: Promise<unknown>) => event.waitUntil(work.catch(() => {}))
+      return what?.kind === 'api'
+        ? apiRequest(request, what.rule, { clientId, keepAlive })
+        : undefined
+    },
+    user: async () => {
+      const record = await session.read()
+      return record?.status === 'active' ? ownerOf(record) : undefined
+    },
+    exclusively: (name, work) => platform.lock(name, new AbortController().signal, work),
+    now,
+  }
+  for (const part of apiParts) part.connect(door)
   const login = createLogin(config, server, transactions, session, platform, note, dpop)
   const logout = createLogout(config, server, transactions, session)
   let checking: Promise<SessionReport> | undefined
@@ -133,6 +158,7 @@ export const assemble = (
 
   const callsFor = (pageId: string, keepAlive: (work: Promise<unknown>) => void): WorkerCalls => ({
     hello: async () => {
+      keepAlive(resume())
       const landing = await login.landing(pageId).catch(() => undefined)
       return { probeUrl: authUrls.done, channel: store.name, ...landing }
     },
@@ -153,7 +179,13 @@ export const assemble = (
       if (result.kind !== 'token') throw new TokenError('signed_out', 'Nobody is signed in.')
     },
     // Answered at once: the page has nothing to do but to go on.
-    online: async () => keepAlive(accessToken.backOnline().catch(() => {})),
+    online: async () =>
+      keepAlive(
+        accessToken
+          .backOnline()
+          .catch(() => {})
+          .then(resume),
+      ),
     logout: (input) => logout.begin(input, keepAlive),
     logoutOutcome: ({ url }) => logout.outcome(url),
   })
@@ -174,7 +206,12 @@ export const assemble = (
     }
   }
 
-  const tidy = () => store.tidy(authUrls.login)
+  const tidy = async () => {
+    await store.tidy(authUrls.login)
+    // A worker may have been stopped right after the session's end.
+    const record = await session.read()
+    if (record?.status === 'ended') await eachPart((part) => part.forget(record.reason))
+  }
 
   return { intercept, pageCall, apiRequest, callsFor, visit, tidy }
 }
@@ -210,7 +247,11 @@ export const createTokenWorker = (
     if (!parts) return Response.error()
     switch (what.kind) {
       case 'api':
-        return parts.apiRequest(event.request, what.rule, context)
+        for (const part of what.rule.parts ?? []) {
+          const answered = part.answer(event.request, event)
+          if (answered) return answered
+        }
+        return parts.apiRequest(event.request, what.rule, context).send()
       case 'endpoint':
         return parts.pageCall(event.request, what.url)
       case 'auth-subresource':
@@ -288,7 +329,7 @@ export const createTokenWorker = (
       // The caller keeps the worker alive; whatever goes on behind the answer may fail.
       const keepAlive = (work: Promise<unknown>) => void work.catch(() => {})
       const context = { clientId: '', keepAlive }
-      return await parts.apiRequest(request, what.rule, context)
+      return await parts.apiRequest(request, what.rule, context).send()
     },
   }
 }

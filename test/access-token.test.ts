@@ -46,7 +46,7 @@ describe('a token', () => {
   test('is given from memory at once, and from the disk after a restart', async () => {
     const { accessToken, get, createWorker } = await createWorld()
     expect(accessToken.peek()).toBeUndefined()
-    const token = { kind: 'token', accessToken: 'access-token-0', owner: 'alice' }
+    const token = { kind: 'token', accessToken: 'access-token-0', owner: 'session-1' }
     expect(await get()).toEqual(token)
     expect(accessToken.peek()).toEqual(token)
     const second = createWorker()

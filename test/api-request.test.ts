@@ -60,7 +60,7 @@ const createWorld = ({
     const answer = answers.shift() ?? new Response('ok')
     return answer instanceof Response ? answer : await answer()
   })
-  const send = createApiRequest(
+  const begin = createApiRequest(
     { peek: () => peek ?? undefined, get: vi.fn(get), renew: renewed },
     ({ href }) => href === endpoint,
     platform,
@@ -79,8 +79,9 @@ const createWorld = ({
     told,
     renewed,
     fetch: (init: RequestInit = {}, more: Partial<typeof context> & { rule?: ApiRule } = {}) =>
-      send(new Request(api, init), more.rule ?? rule, { ...context, ...more }),
-    fetchRequest: (request: Request) => send(request, rule, context),
+      begin(new Request(api, init), more.rule ?? rule, { ...context, ...more }).send(),
+    begin: (request: Request) => begin(request, rule, context),
+    fetchRequest: (request: Request) => begin(request, rule, context).send(),
   }
 }
 
@@ -592,5 +593,121 @@ describe('an API that asks for a stronger sign-in', () => {
     })
     await fetch()
     expect(told).toEqual([])
+  })
+})
+
+describe('an API that says that a token has expired in a 200', () => {
+  const isExpired = async (response: Response) => (await response.text()) === 'expired'
+  const expiring = { ...rule, expired: isExpired }
+  const expired = () => new Response('expired')
+
+  test('has the token renewed and the request sent once more', async () => {
+    const { fetch, sent } = createWorld({ answers: [expired(), new Response('data')] })
+    const response = await fetch({}, { rule: expiring })
+    expect(await response.text()).toBe('data')
+    expect(sent.map(({ authorization }) => authorization)).toEqual([
+      'Bearer token-1',
+      'Bearer token-2',
+    ])
+  })
+
+  test('and says so of every token has one renewal every 30 s at most', async () => {
+    const { fetch, sent, renewed } = createWorld({ answers: [expired(), expired(), expired()] })
+    expect(await (await fetch({}, { rule: expiring })).text()).toBe('expired')
+    expect(await (await fetch({}, { rule: expiring })).text()).toBe('expired')
+    expect(sent).toHaveLength(3)
+    expect(renewed).toHaveBeenCalledTimes(1)
+  })
+
+  test('gives its other answers to the page, unread', async () => {
+    const { fetch, sent } = createWorld({ answers: [new Response('data')] })
+    const response = await fetch({}, { rule: expiring })
+    expect(response.bodyUsed).toBe(false)
+    expect(await response.text()).toBe('data')
+    expect(sent).toHaveLength(1)
+  })
+
+  test('is believed without being asked for a 401', async () => {
+    const asked = vi.fn(() => false)
+    const { fetch, sent } = createWorld({ answers: [unauthorized()] })
+    await fetch({}, { rule: { ...rule, expired: asked } })
+    expect(sent).toHaveLength(2)
+    // For the answer to the retry, which is no 401.
+    expect(asked).toHaveBeenCalledTimes(1)
+  })
+
+  test('whose check throws: the page gets the answer, and pages are told once', async () => {
+    const { fetch, told } = createWorld({ answers: [new Response('one'), new Response('two')] })
+    const broken = {
+      ...rule,
+      expired: () => {
+        throw new Error('no JSON')
+      },
+    }
+    expect(await (await fetch({}, { rule: broken })).text()).toBe('one')
+    expect(await (await fetch({}, { rule: broken })).text()).toBe('two')
+    expect(told).toEqual([
+      {
+        type: 'problem',
+        error: expect.objectContaining({
+          code: 'invalid_configuration',
+          message: expect.stringContaining('no JSON'),
+        }),
+      },
+    ])
+  })
+})
+
+describe('a request that other code sends', () => {
+  const attach = async (world: ReturnType<typeof createWorld>, init: RequestInit = {}) => {
+    const exchange = world.begin(new Request(api, init))
+    return { exchange, request: await exchange.attach() }
+  }
+
+  test('has its token, and is the request of the page otherwise (IN-08)', async () => {
+    const { exchange, request } = await attach(createWorld(), {
+      method: 'POST',
+      body: 'the body',
+      headers: { 'x-own': '1' },
+      referrerPolicy: 'no-referrer',
+    })
+    expect(Object.fromEntries(request.headers)).toEqual({
+      'content-type': 'text/plain;charset=UTF-8',
+      'x-own': '1',
+      authorization: 'Bearer token-1',
+    })
+    expect(request.referrerPolicy).toBe('no-referrer')
+    expect(await request.text()).toBe('the body')
+    expect(exchange.owner()).toBe('alice')
+  })
+
+  test('is bare where nobody is signed in, and its 401 stands (IN-12)', async () => {
+    const world = createWorld({ peek: null, get: async () => ({ kind: 'signed-out' }) })
+    const { exchange, request } = await attach(world)
+    expect(request.headers.has('authorization')).toBe(false)
+    expect(exchange.owner()).toBeUndefined()
+    expect((await exchange.settle(unauthorized(), request)).status).toBe(401)
+    expect(world.sent).toEqual([])
+  })
+
+  test('is none where there is no token now: it is never bare then (IN-12, OF-03)', async () => {
+    const world = createWorld({ peek: null, get: async () => unavailable })
+    await expect(attach(world)).rejects.toThrow(TypeError)
+  })
+
+  test('after a 401 is sent once more, with a new token (RF-15)', async () => {
+    const world = createWorld({ answers: [new Response('data')] })
+    const { exchange, request } = await attach(world)
+    const response = await exchange.settle(unauthorized(), request)
+    expect(await response.text()).toBe('data')
+    expect(world.sent.map(({ authorization }) => authorization)).toEqual(['Bearer token-2'])
+  })
+
+  test('keeps every other answer', async () => {
+    const world = createWorld()
+    const { exchange, request } = await attach(world)
+    const response = new Response('forbidden', { status: 403 })
+    expect(await exchange.settle(response, request)).toBe(response)
+    expect(world.sent).toEqual([])
   })
 })

@@ -150,7 +150,7 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
     const send = async (
       request: Request,
       context: RequestContext = { clientId: 'page-1', keepAlive },
-    ): Promise<Response> => await parts.apiRequest(request, rule, context)
+    ): Promise<Response> => await parts.apiRequest(request, rule, context).send()
     return {
       ...{ platform, events, visit, pageCalls, leave, store: opened },
       frames: () => frames,

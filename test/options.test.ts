@@ -250,6 +250,7 @@ describe('options that are left out', () => {
           unauthenticated: 'pass',
           destinations: [],
           redirect: 'follow',
+          parts: [],
         },
       ],
       scope: 'openid',

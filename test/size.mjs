@@ -14,14 +14,14 @@ const apps = [
   },
   {
     title: 'worker: createTokenWorker, default options',
-    budget: 27,
+    budget: 28,
     code: `import { createTokenWorker } from './sw/index.ts'
       createTokenWorker({ issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'] })
         .listen({ claim: true })`,
   },
   {
     title: 'worker: createTokenWorker, every option',
-    budget: 29,
+    budget: 30.5,
     code: `import { createTokenWorker, dpop, jwks } from './sw/index.ts'
       createTokenWorker({
         issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'],

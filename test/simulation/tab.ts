@@ -163,7 +163,7 @@ export const createTab = (world: World, name: string, worker: Worker) => {
         const what = parts.intercept(request)
         if (what?.kind !== 'api') throw new Error('The worker declines an API request')
         const context = { clientId: from.name, keepAlive }
-        const answer = parts.apiRequest(request, what.rule, context)
+        const answer = parts.apiRequest(request, what.rule, context).send()
         answer.catch(() => {}).finally(() => invariants.calls.end(watched))
         return answer
       }

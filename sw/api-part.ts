@@ -1,0 +1,39 @@
+import type { SignedOutReason } from '../src/shared/protocol.js'
+import type { ApiExchange } from './api-request.js'
+
+/** What the worker offers to a part of an API's entry; `tokenward/workbox` makes such parts. */
+export interface ApiDoor {
+  /** Begins a request to a configured API; undefined if it is none, or is not to have a token. */
+  begin(request: Request, event: ExtendableEvent): ApiExchange | undefined
+  /** Who is signed in, as a hash that stays the same from sign-in to sign-in; undefined: nobody. */
+  user(): Promise<string | undefined>
+  /** Runs `work` while no other worker or page of this origin holds the lock `name`. */
+  exclusively<T>(name: string, work: () => Promise<T>): Promise<T>
+  /** Wall clock, ms since 1970. */
+  now(): number
+}
+
+/** A part that may answer requests of one API in its own way: from a cache, or later. */
+export interface ApiPart {
+  /** Called once, as the worker starts. */
+  connect(door: ApiDoor): void
+  /** Answers the request, or leaves it. Called synchronously, while the event is dispatched. */
+  answer(request: Request, event: ExtendableEvent): Promise<Response> | undefined
+  /** The session is over: what was kept for its user goes. */
+  forget(reason: SignedOutReason): Promise<void>
+  /** A page has been opened, or the network is back: what was put off can be tried. */
+  resume(): Promise<void>
+}
+
+/** A strategy of Workbox (`workbox-strategies`), as far as the worker has to know it. */
+export interface ApiStrategy {
+  cacheName: string
+  plugins: object[]
+  matchOptions?: CacheQueryOptions
+  handle(options: { request: Request; event: ExtendableEvent }): Promise<Response>
+}
+
+/** The plugin that connects a strategy with the worker: `tokenPlugin()` of `tokenward/workbox`. */
+export interface StrategyPlugin {
+  partOf(strategy: ApiStrategy): ApiPart
+}
