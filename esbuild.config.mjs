@@ -20,7 +20,7 @@ const root = dirname(fileURLToPath(import.meta.url))
 const path = (...parts) => join(root, ...parts)
 const readJson = (...parts) => JSON.parse(readFileSync(path(...parts), 'utf8'))
 
-const { name, version, license, dependencies } = readJson('package.json')
+const { name, version, license, dependencies, peerDependencies } = readJson('package.json')
 
 /** What every bundle has in common. */
 export const common = {
@@ -51,7 +51,7 @@ const banner = (...included) => {
 const modules = {
   ...common,
   banner: banner(),
-  external: Object.keys(dependencies),
+  external: Object.keys({ ...dependencies, ...peerDependencies }),
   sourcemap: true,
 }
 
@@ -95,7 +95,11 @@ const bundles = [
     splitting: true,
     chunkNames: 'page-shared',
   },
-  { ...modules, entryPoints: ['sw/index.ts'], outfile: 'dist/worker.js' },
+  {
+    ...modules,
+    entryPoints: { worker: 'sw/index.ts', workbox: 'sw/workbox.ts' },
+    outdir: 'dist',
+  },
   {
     ...standalone,
     banner: banner('comlink', 'workbox-window'),
@@ -116,6 +120,7 @@ const outputs = [
   'dist/index.js',
   'dist/testing.js',
   'dist/worker.js',
+  'dist/workbox.js',
   'dist/worker.classic.js',
   'dist/page.standalone.js',
   'dist/THIRD-PARTY-LICENSES.txt',
@@ -125,6 +130,7 @@ const declarations = [
   'dist/types/src/index.d.ts',
   'dist/types/src/testing.d.ts',
   'dist/types/sw/index.d.ts',
+  'dist/types/sw/workbox.d.ts',
 ]
 
 const sources = () =>

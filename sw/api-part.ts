@@ -3,8 +3,10 @@ import type { ApiExchange } from './api-request.js'
 
 /** What the worker offers to a part of an API's entry; `tokenward/workbox` makes such parts. */
 export interface ApiDoor {
+  /** The worker's scope. */
+  scope: string
   /** Begins a request to a configured API; undefined if it is none, or is not to have a token. */
-  begin(request: Request, event: ExtendableEvent): ApiExchange | undefined
+  begin(request: Request, event: Pick<ExtendableEvent, 'waitUntil'>): ApiExchange | undefined
   /** Who is signed in, as a hash that stays the same from sign-in to sign-in; undefined: nobody. */
   user(): Promise<string | undefined>
   /** Runs `work` while no other worker or page of this origin holds the lock `name`. */
@@ -22,7 +24,7 @@ export interface ApiPart {
   /** The session is over: what was kept for its user goes. */
   forget(reason: SignedOutReason): Promise<void>
   /** A page has been opened, or the network is back: what was put off can be tried. */
-  resume(): Promise<void>
+  resume(): Promise<unknown>
 }
 
 /** A strategy of Workbox (`workbox-strategies`), as far as the worker has to know it. */

@@ -27,8 +27,12 @@ const fruitlessFor = 30_000
 
 /** One request to an API, for code that sends it by itself or has it sent. */
 export interface ApiExchange {
-  /** Sends it, and once more where its token has expired too early. */
-  send(): Promise<Response>
+  /**
+   * Sends it, and once more where its token has expired too early.
+   *
+   * @param owner Whose request it is: it fails as a network error where that is not who is signed in
+   */
+  send(owner?: string): Promise<Response>
   /**
    * The request as it has to be sent: with a token, or bare where nobody is signed in. Rejects
    * where somebody is, but there is no token to be had now.
@@ -209,10 +213,11 @@ export const createApiRequest = (
     let attached: Token | undefined
 
     return {
-      send: async () => {
+      send: async (owner) => {
         const prepared = await prepare()
         if (prepared instanceof Response) return prepared
         const { token, reload } = prepared
+        if (owner !== undefined && token?.owner !== owner) return fail('user_changed')
         if (token) return await sendWith(request, token)
         return answer(await fetch(request, bareInit(request, reload)))
       },

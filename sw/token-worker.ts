@@ -62,7 +62,7 @@ export const assemble = (
   const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
   const apiParts = config.apis.flatMap(({ parts = [] }) => parts)
   /** Something that the app has chosen must not hold up ours. */
-  const eachPart = (work: (part: ApiPart) => Promise<void>) =>
+  const eachPart = (work: (part: ApiPart) => Promise<unknown>) =>
     Promise.all(apiParts.map((part) => work(part).catch(() => {})))
   const session = createSession(store, root, platform, bridge.tellAll, note, dpop, (reason) =>
     eachPart((part) => part.forget(reason)),
@@ -122,6 +122,7 @@ export const assemble = (
   )
   const resume = () => eachPart((part) => part.resume())
   const door: ApiDoor = {
+    scope: root,
     begin: (request, event) => {
       const what = intercept(request)
       const clientId = 'clientId' in event ? (event.clientId as string) : ''
