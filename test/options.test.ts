@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
 import { jwks } from '../sw/jwks.js'
 import { parseOptions, type TokenWorkerOptions } from '../sw/options.js'
+import { tokenPlugin } from '../sw/token-plugin.js'
 
 const root = 'https://app.example/app/'
 
@@ -91,6 +92,38 @@ describe('a bad configuration is refused by name (CF-02)', () => {
     ['an API that is null', { apis: [null] }, /apis: "null" must start with https/],
     ['an API that is a number', { apis: [5] }, /apis: "5" must start with https/],
     ['an API that is a list', { apis: [['/api/', '/b/']] }, /apis: .* must (be|start)/],
+    [
+      'an API whose expired is no function',
+      { apis: [{ url: '/api/', expired: true }] },
+      /expired must be a function/,
+    ],
+    [
+      'a strategy that is a name',
+      { apis: [{ url: '/api/', strategy: 'NetworkFirst' }] },
+      /strategy must be one of Workbox, with tokenPlugin\(\)/,
+    ],
+    [
+      'a strategy without our plugin',
+      { apis: [{ url: '/api/', strategy: { plugins: [{}] } }] },
+      /strategy must be one of Workbox, with tokenPlugin\(\)/,
+    ],
+    [
+      'a strategy for which users are the same',
+      {
+        apis: [
+          {
+            url: '/api/',
+            strategy: { plugins: [tokenPlugin()], matchOptions: { ignoreSearch: true } },
+          },
+        ],
+      },
+      /must not ignore the query/,
+    ],
+    [
+      'a queue that is a name',
+      { apis: [{ url: '/api/', queue: 'notes' }] },
+      /queue must be tokenQueue/,
+    ],
     ['an API without URL', { apis: [{ scope: 'a' }] }, /apis: "undefined" must start with https/],
     ['a relative API', { apis: ['api/'] }, /apis: "api\/" must start with https/],
     ['an API that climbs', { apis: ['../api/'] }, /must start with https/],

@@ -129,6 +129,7 @@ export const typeCheck = (place: 'page' | 'worker', blocks: readonly CodeBlock[]
         tokenward: [join(root, 'src/index.ts')],
         'tokenward/worker': [join(root, 'sw/index.ts')],
         'tokenward/testing': [join(root, 'src/testing.ts')],
+        'tokenward/workbox': [join(root, 'sw/workbox.ts')],
         vitest: [path('vitest.d.ts')],
       },
       types: [],

@@ -1,0 +1,291 @@
+import 'fake-indexeddb/auto'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { QueueStore } from 'workbox-background-sync'
+import type { ApiDoor, ApiPart } from '../sw/api-part.js'
+import { type TokenQueueOptions, tokenQueue } from '../sw/token-queue.js'
+
+type WorkerEvent = Parameters<ApiPart['answer']>[1]
+
+// Workbox looks for it as it is loaded.
+vi.hoisted(() => vi.stubGlobal('self', globalThis))
+
+const api = 'https://api.example/notes'
+let count = 0
+
+const createWorld = (options: TokenQueueOptions = {}) => {
+  const scope = `https://app.example/${count++}/`
+  const listeners: ((event: object) => void)[] = []
+  const registered: string[] = []
+  const sync = { register: async (tag: string) => void registered.push(tag) }
+  vi.stubGlobal('self', {
+    registration: { sync },
+    addEventListener: (_type: 'sync', listener: (event: object) => void) =>
+      listeners.push(listener),
+  })
+  const state = {
+    user: 'alice' as string | undefined,
+    now: 1_000_000,
+    isApi: true,
+    answer: (async () => new Response('ok')) as (body: string) => Promise<Response>,
+  }
+  const sent: string[] = []
+  const door: ApiDoor = {
+    scope,
+    begin: (request) =>
+      state.isApi
+        ? {
+            send: async (owner) => {
+              if (owner !== undefined && owner !== state.user) return Response.error()
+              const body = await request.text()
+              sent.push(body)
+              return await state.answer(body)
+            },
+            attach: async () => request,
+            owner: () => state.user,
+            settle: async (response) => response,
+          }
+        : undefined,
+    user: async () => state.user,
+    exclusively: (_name, work) => work(),
+    now: () => state.now,
+  }
+  const news: string[] = []
+  const queue = tokenQueue('notes', {
+    replayed: async ({ request, response }) =>
+      void news.push(`replayed ${await request.text()} ${response.status}`),
+    dropped: async ({ request, reason }) =>
+      void news.push(`dropped ${await request.text()} ${reason}`),
+    ...options,
+  })
+  queue.connect(door)
+  const background: Promise<unknown>[] = []
+  const event = { waitUntil: (work: Promise<unknown>) => background.push(work) }
+  const store = new QueueStore(`tokenward ${scope} notes`)
+  return {
+    state,
+    sent,
+    news,
+    queue,
+    registered,
+    store,
+    whenQuiet: () => Promise.all(background),
+    write: (body: string, init: RequestInit = {}) =>
+      queue.answer(
+        new Request(api, { method: 'POST', body, ...init }),
+        event as unknown as WorkerEvent,
+      ),
+    /** The browser's event; says whether it has to come again. */
+    sync: async (tag = `tokenward ${scope} notes`) => {
+      let isDone = true
+      const works: Promise<unknown>[] = []
+      for (const listener of listeners) {
+        listener({ tag, waitUntil: (work: Promise<unknown>) => works.push(work) })
+      }
+      await Promise.all(works).catch(() => {
+        isDone = false
+      })
+      return works.length > 0 && isDone
+    },
+  }
+}
+
+const offline = async () => {
+  throw new TypeError('Failed to fetch')
+}
+
+const refused = (status: number) => async () => new Response(null, { status })
+
+beforeEach(() => vi.stubGlobal('reportError', vi.fn()))
+afterEach(() => vi.unstubAllGlobals())
+
+describe('a write', () => {
+  test('is sent at once, and its answer is the answer of the API', async () => {
+    const { write, store, state } = createWorld()
+    state.answer = refused(503)
+    expect((await write('1'))?.status).toBe(503)
+    expect(await store.size()).toBe(0)
+  })
+
+  test('is none if its method is not listed', () => {
+    const { queue } = createWorld({ methods: ['PUT'] })
+    const event = {} as WorkerEvent
+    for (const method of ['GET', 'HEAD', 'POST']) {
+      expect(queue.answer(new Request(api, { method }), event), method).toBeUndefined()
+    }
+  })
+
+  test('waits for the one before it, so that the order stays', async () => {
+    const { write, sent, state, store } = createWorld()
+    let fail = (_: Error) => {}
+    state.answer = () =>
+      new Promise((_resolve, reject) => {
+        fail = reject
+      })
+    const first = write('1')
+    await vi.waitFor(() => expect(sent).toEqual(['1']))
+    const second = write('2')
+    state.answer = async () => new Response('ok')
+    fail(new TypeError('Failed to fetch'))
+    const statuses = [(await first)?.status, (await second)?.status]
+    expect(statuses).toEqual([202, 202])
+    // Kept, and sent behind the answer.
+    await vi.waitFor(() => expect(sent).toEqual(['1', '1', '2']))
+    await vi.waitFor(async () => expect(await store.size()).toBe(0))
+  })
+
+  test('is kept where there is no token to be had, and the browser is asked for an event', async () => {
+    const { write, registered, store, state } = createWorld()
+    state.answer = async () => Response.error()
+    const response = await write('1')
+    expect(response?.status).toBe(202)
+    expect(response?.headers.get('x-tokenward')).toBe('queued')
+    expect(registered).toEqual([expect.stringContaining('notes')])
+    expect(await store.size()).toBe(1)
+  })
+
+  test('goes out bare where nobody is signed in, and is never kept', async () => {
+    const { write, store, state } = createWorld()
+    Object.assign(state, { user: undefined, answer: refused(401) })
+    expect((await write('1'))?.status).toBe(401)
+    state.answer = offline
+    await expect(write('2')).rejects.toThrow(TypeError)
+    expect(await store.size()).toBe(0)
+  })
+
+  test('is not kept once the page has given it up, or its user has signed out', async () => {
+    const { write, store, state } = createWorld()
+    state.answer = offline
+    expect((await write('1', { signal: AbortSignal.abort() }))?.type).toBe('error')
+    state.answer = async () => {
+      state.user = undefined
+      throw new TypeError('Failed to fetch')
+    }
+    expect((await write('2'))?.type).toBe('error')
+    expect(await store.size()).toBe(0)
+  })
+
+  test('fails like without network where the browser cannot keep it', async () => {
+    const { write, state } = createWorld()
+    state.answer = offline
+    const push = vi.spyOn(QueueStore.prototype, 'pushEntry')
+    push.mockRejectedValueOnce(new DOMException('full', 'QuotaExceededError'))
+    await expect(write('1')).rejects.toThrow('full')
+    push.mockRestore()
+    // The next one is not held up by it.
+    expect((await write('2'))?.status).toBe(202)
+  })
+})
+
+describe('what is kept', () => {
+  const keep = async (world: ReturnType<typeof createWorld>, ...bodies: string[]) => {
+    const { answer } = world.state
+    world.state.answer = offline
+    for (const body of bodies) expect((await world.write(body))?.status).toBe(202)
+    await world.whenQuiet()
+    world.state.answer = answer
+    world.sent.length = 0
+  }
+
+  test('is sent in order, and each is told with its answer (OF-05)', async () => {
+    const world = createWorld()
+    await keep(world, '1', '2', '3')
+    expect(await world.sync()).toBe(true)
+    expect(world.sent).toEqual(['1', '2', '3'])
+    expect(world.news).toEqual(['1', '2', '3'].map((body) => `replayed ${body} 200`))
+    expect(await world.store.size()).toBe(0)
+  })
+
+  test('stays, with all behind it, while its answer says later', async () => {
+    const world = createWorld()
+    await keep(world, '1', '2')
+    for (const status of [401, 408, 425, 429, 500, 503]) {
+      world.state.answer = refused(status)
+      expect(await world.sync(), `${status}`).toBe(false)
+    }
+    world.state.answer = offline
+    expect(await world.sync()).toBe(false)
+    expect(new Set(world.sent)).toEqual(new Set(['1']))
+    expect(await world.store.size()).toBe(2)
+    // A no is an answer: the app hears of it, and what is behind it goes on.
+    world.state.answer = refused(409)
+    expect(await world.sync()).toBe(true)
+    expect(world.news).toEqual(['replayed 1 409', 'replayed 2 409'])
+  })
+
+  test('is sent once, however many say that it is time', async () => {
+    const world = createWorld()
+    await keep(world, '1', '2')
+    await Promise.all([world.sync(), world.queue.resume(), world.sync(), world.queue.resume()])
+    expect(world.sent).toEqual(['1', '2'])
+  })
+
+  test('is dropped when it is too old, also while nobody is signed in', async () => {
+    const world = createWorld({ maxAge: 60 })
+    await keep(world, '1')
+    world.state.now += 60_000
+    await keep(world, '2')
+    world.state.now += 1
+    world.state.user = undefined
+    expect(await world.sync()).toBe(false)
+    expect(world.news).toEqual(['dropped 1 expired'])
+    expect(world.sent).toEqual([])
+  })
+
+  test('waits for its user, and is dropped when somebody else comes (SE-07, OF-07)', async () => {
+    const world = createWorld()
+    await keep(world, '1')
+    world.state.user = undefined
+    await world.queue.forget('ended')
+    expect(await world.sync()).toBe(false)
+    world.state.user = 'bob'
+    expect(await world.sync()).toBe(true)
+    expect(world.news).toEqual(['dropped 1 user_changed'])
+    expect(world.sent).toEqual([])
+  })
+
+  test('is dropped when its user signs out (SE-01)', async () => {
+    const world = createWorld()
+    await keep(world, '1', '2')
+    await world.queue.forget('logout')
+    expect(world.news).toEqual(['dropped 1 logout', 'dropped 2 logout'])
+    expect(await world.store.size()).toBe(0)
+  })
+
+  test('is dropped where its URL is of no API any more', async () => {
+    const world = createWorld()
+    await keep(world, '1')
+    world.state.isApi = false
+    expect(await world.sync()).toBe(true)
+    expect(world.news).toEqual(['dropped 1 no_api'])
+  })
+
+  test('may have been written by any script: what is no entry does not stop the others', async () => {
+    const world = createWorld()
+    const requestData = { url: api, headers: {}, method: 'POST' }
+    await world.store.pushEntry({ requestData, timestamp: 0 })
+    await world.store.pushEntry({ requestData: { url: 'no URL', headers: {} }, timestamp: 0 })
+    await keep(world, '1')
+    await world.sync()
+    await world.sync()
+    expect(world.sent).toEqual(['1'])
+    expect(await world.store.size()).toBe(0)
+  })
+
+  test('goes on where the callbacks of the app throw', async () => {
+    const thrower = () => {
+      throw new Error('in the app')
+    }
+    const world = createWorld({ replayed: thrower })
+    await keep(world, '1', '2')
+    expect(await world.sync()).toBe(true)
+    expect(world.sent).toEqual(['1', '2'])
+    expect(reportError).toHaveBeenCalledTimes(2)
+  })
+
+  test('hears only the event of its own name', async () => {
+    const world = createWorld()
+    await keep(world, '1')
+    await world.sync('workbox-background-sync:notes')
+    expect(world.sent).toEqual([])
+  })
+})
