@@ -1,7 +1,7 @@
 import { asTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
-import type { SessionReport, WorkerCalls } from '../src/shared/protocol.js'
+import type { SessionReport, SignedOutReason, WorkerCalls } from '../src/shared/protocol.js'
 import { createAccessToken, ownerOf } from './access-token.js'
-import type { ApiDoor, ApiPart } from './api-part.js'
+import type { ApiDoor } from './api-part.js'
 import { createApiRequest, type RequestContext } from './api-request.js'
 import { emptyPage, probeAnswer, redirectBack, refusal } from './auth-response.js'
 import { createAuthorizationServer } from './authorization-server.js'
@@ -16,6 +16,7 @@ import { endpointOf } from './server-path.js'
 import { createSession } from './session.js'
 import { createSilentLogin } from './silent-login.js'
 import { createStore } from './store.js'
+import { withTimeLimit } from './time-limit.js'
 import type { Note } from './trace.js'
 import { createTransactions } from './transactions.js'
 
@@ -43,6 +44,9 @@ export interface TokenWorker {
   fetch(request: Request): Promise<Response>
 }
 
+/** ms that the caches of a user may take to be deleted, before pages hear of the end regardless. */
+const forgetLimit = 3_000
+
 /** The parts, in the order of the data flow. The simulation makes stores that it has broken. */
 export const assemble = (
   config: Config,
@@ -61,12 +65,13 @@ export const assemble = (
   })
   const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
   const apiParts = config.apis.flatMap(({ parts = [] }) => parts)
-  /** Something that the app has chosen must not hold up ours. */
-  const eachPart = (work: (part: ApiPart) => Promise<unknown>) =>
-    Promise.all(apiParts.map((part) => work(part).catch(() => {})))
-  const session = createSession(store, root, platform, bridge.tellAll, note, dpop, (reason) =>
-    eachPart((part) => part.forget(reason)),
-  )
+  /** What the app has chosen may fail, and must not hold up the end of a session for long. */
+  const forget = (reason: SignedOutReason) =>
+    withTimeLimit(platform.wait, forgetLimit, () =>
+      Promise.allSettled(apiParts.map((part) => part.forget(reason))),
+    )
+  const resume = () => Promise.allSettled(apiParts.map((part) => part.resume()))
+  const session = createSession(store, root, platform, bridge.tellAll, note, dpop, forget)
   const server = createAuthorizationServer(config, store, platform, session.tellProblem, dpop)
   const transactions = createTransactions(store, now, server.randomValue, root)
   const silentLogin = createSilentLogin(
@@ -120,7 +125,6 @@ export const assemble = (
     note,
     dpop,
   )
-  const resume = () => eachPart((part) => part.resume())
   const door: ApiDoor = {
     scope: root,
     begin: (request, event) => {
@@ -211,7 +215,7 @@ export const assemble = (
     await store.tidy(authUrls.login)
     // A worker may have been stopped right after the session's end.
     const record = await session.read()
-    if (record?.status === 'ended') await eachPart((part) => part.forget(record.reason))
+    if (record?.status === 'ended') await forget(record.reason)
   }
 
   return { intercept, pageCall, apiRequest, callsFor, visit, tidy }

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Answer } from '../src/shared/errors.js'
 import { PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
+import type { ApiDoor, ApiPart } from '../sw/api-part.js'
 import { refusal } from '../sw/auth-response.js'
 import type { TokenWorkerOptions } from '../sw/options.js'
 import type { Platform } from '../sw/platform.js'
@@ -797,6 +798,157 @@ describe('fetch()', () => {
     browser.setClock(3_600_000)
     await worker.fetch(new Request(api))
     expect(seen[0]?.authorization).toMatch(/^Bearer access-token-2-/)
+  })
+})
+
+describe('a part of an API', () => {
+  const createPart = (name: string, more: Partial<ApiPart> = {}) => {
+    const heard: string[] = []
+    let door: ApiDoor | undefined
+    const part: ApiPart = {
+      connect: (given) => {
+        door = given
+      },
+      answer: ({ method }) =>
+        method === name ? Promise.resolve(new Response(`part ${name}`)) : undefined,
+      forget: async (reason) => void heard.push(reason),
+      resume: async () => heard.push('resume'),
+      ...more,
+    }
+    return { part, heard, door: () => door as ApiDoor }
+  }
+
+  const createPartWorld = (queue: ApiPart, plugin?: ApiPart) => {
+    const strategy = {
+      cacheName: 'x',
+      plugins: [{}, { partOf: () => plugin }],
+      handle: async () => new Response(),
+    }
+    return createWorld({
+      apis: [{ url: 'https://api.example/', queue, ...(plugin && { strategy }) }, '/api/'],
+    })
+  }
+
+  test('answers before the API is asked, and each leaves what is not its own', async () => {
+    const first = createPart('PUT')
+    const second = createPart('GET')
+    const { start, seen } = createPartWorld(first.part, second.part)
+    const { dispatch, signIn } = start()
+    await signIn()
+    const text = async (request: Request) => await (await dispatch(request).response)?.text()
+    expect(await text(new Request(api))).toBe('part GET')
+    expect(await text(new Request(api, { method: 'PUT' }))).toBe('part PUT')
+    expect(seen).toEqual([])
+    expect(await text(new Request(api, { method: 'POST' }))).toMatch('Bearer access-token-1')
+    expect(await text(new Request(`${app}api/x`))).toMatch('Bearer access-token-1')
+  })
+
+  test('is asked for nothing that is not for its API', async () => {
+    const asked = vi.fn(() => undefined)
+    const { part } = createPart('x', { answer: asked })
+    const { dispatch } = createPartWorld(part).start()
+    const post = (url: string, more = {}) =>
+      dispatch(new Request(url, { method: 'POST', ...more })).handled
+    expect(post('https://other.example/')).toBe(false)
+    expect(post(api, { headers: { authorization: 'Basic x' } })).toBe(false)
+    expect(post(`${app}api/x`)).toBe(true)
+    expect(asked).not.toHaveBeenCalled()
+  })
+
+  test('that fails is a network error to the page', async () => {
+    const { part } = createPart('GET', { answer: () => Promise.reject(new Error('no-response')) })
+    const { dispatch } = createPartWorld(part).start()
+    expect((await dispatch(requestTo(api)).response)?.type).toBe('error')
+  })
+
+  test('forgets a user before any page hears of the end (SE-01, SE-08)', async () => {
+    let told: string[] = []
+    const { part, heard } = createPart('x', {
+      forget: async (reason) => {
+        heard.push(`${reason} ${told.includes('signed-out')}`)
+      },
+    })
+    const { start, browser } = createPartWorld(part)
+    const page = fakePage({ id: 'page-1' })
+    browser.pages.push(page)
+    const { call, signIn } = start()
+    const eventsAt = () => page.events.map(({ type }) => type)
+    told = new Proxy([], { get: () => (type: string) => eventsAt().includes(type as never) })
+    await signIn()
+    await signIn('bob')
+    expect(heard).toEqual(['user_changed false'])
+    page.events.length = 0
+    await call('logout', { local: true })
+    expect(heard).toEqual(['user_changed false', 'logout false'])
+    expect(eventsAt()).toContain('signed-out')
+  })
+
+  test('that takes too long, or fails, does not keep anybody signed in (SE-01)', async () => {
+    const { part } = createPart('x', { forget: () => new Promise(() => {}) })
+    const { start, browser } = createPartWorld(part)
+    const page = fakePage({ id: 'page-1' })
+    browser.pages.push(page)
+    const { call, signIn } = start()
+    await signIn()
+    const leaving = call('logout', { local: true })
+    await settle()
+    await browser.pass(3_000)
+    await leaving
+    expect(page.events.map(({ type }) => type)).toContain('signed-out')
+  })
+
+  test('forgets what a worker had no time for that was stopped at a sign-out', async () => {
+    const { part, heard } = createPart('x', { forget: () => new Promise(() => {}) })
+    const world = createPartWorld(part)
+    const first = world.start()
+    await first.signIn()
+    void first.call('logout', { local: true })
+    await settle()
+    part.forget = async (reason) => void heard.push(reason)
+    await world.start().call('session')
+    await vi.waitFor(() => expect(heard).toEqual(['logout']))
+  })
+
+  test('tries what it has put off when a page opens, and back online after the renewal (OF-05)', async () => {
+    const { part, heard } = createPart('x')
+    const { start, browser, seen } = createPartWorld(part)
+    const { call, signIn } = start()
+    await signIn()
+    await call('hello')
+    expect(heard).toEqual(['resume'])
+    browser.setClock(3_600_000)
+    await call('online')
+    await browser.pass(3_000)
+    await vi.waitFor(() => expect(heard).toEqual(['resume', 'resume']))
+    expect(seen).toEqual([])
+  })
+
+  test('knows the user by a hash, in every sign-in the same, and nobody by nothing', async () => {
+    const { part, door } = createPart('x')
+    const { start } = createPartWorld(part)
+    const { call, signIn } = start()
+    expect(await door().user()).toBeUndefined()
+    await signIn()
+    const user = await door().user()
+    expect(user).toMatch(/^.{20,}$/)
+    expect(user).not.toContain('alice')
+    await signIn('bob')
+    expect(await door().user()).not.toBe(user)
+    await call('logout', { local: true })
+    await signIn()
+    expect(await door().user()).toBe(user)
+  })
+
+  test('begins requests to its APIs and to nothing else, and only as the user it names', async () => {
+    const { part, door } = createPart('x')
+    const { start, seen } = createPartWorld(part)
+    await start().signIn()
+    const event = { waitUntil: () => {} }
+    expect(door().begin(new Request('https://other.example/'), event)).toBeUndefined()
+    const owner = await door().user()
+    expect((await door().begin(new Request(api), event)?.send(owner))?.status).toBe(200)
+    expect((await door().begin(new Request(api), event)?.send('somebody else'))?.type).toBe('error')
+    expect(seen).toHaveLength(1)
   })
 })
 
