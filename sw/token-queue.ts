@@ -186,8 +186,9 @@ export const tokenQueue = (
     try {
       const response = await door.begin(request, event)?.send(user)
       if (response && response.type !== 'error') return response
-    } catch {
-      // No network, or the page has given up.
+    } catch (cause) {
+      // The page has given it up.
+      if ((cause as Error).name === 'AbortError') throw cause
     }
     if (request.signal.aborted) return Response.error()
     return await keep(spare, user)

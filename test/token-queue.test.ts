@@ -157,6 +157,10 @@ describe('a write', () => {
     state.answer = offline
     expect((await write('1', { signal: AbortSignal.abort() }))?.type).toBe('error')
     state.answer = async () => {
+      throw new DOMException('cancelled', 'AbortError')
+    }
+    await expect(write('3')).rejects.toThrow('cancelled')
+    state.answer = async () => {
       state.user = undefined
       throw new TypeError('Failed to fetch')
     }
