@@ -7,6 +7,8 @@ export interface RegisterOptions {
   scope?: string
   /** `module` for a worker script with imports (not in Firefox before 147). */
   type?: 'classic' | 'module'
+  /** Which token worker, where the worker script creates more than one: its `authPath`. */
+  authPath?: string
 }
 
 /** URL of the worker script: a string, a `URL`, or the app's own `TrustedScriptURL`. */

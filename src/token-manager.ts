@@ -126,7 +126,8 @@ const leaveFor = (url: string): Promise<void> =>
  *
  * @param scriptUrl The worker script to register: a string, a `URL` or a `TrustedScriptURL`; leave
  *   it out to adopt the worker that the app's own tooling registers
- * @param options `scope` and `type` as in `navigator.serviceWorker.register`
+ * @param options `scope` and `type` as in `navigator.serviceWorker.register`;
+ *   `authPath` where the worker script creates several token workers
  *
  * @example
  * const auth = createTokenManager('/sw.js')
@@ -204,6 +205,7 @@ export const createTokenManager = (
     async () => await whenActive(await registering),
     (source) => source !== null && (!registration || workers.has(source)),
     onEvent,
+    options.authPath,
   )
 
   /** A page that was frozen or in the back/forward cache has missed events: ask, then tell. */

@@ -31,6 +31,7 @@ const pageCalls: PageCalls = {
 /** Asks a worker one thing, on a port of its own: a port to a stopped worker is silent for ever. */
 const askOnce = async (
   worker: ServiceWorker,
+  authPath: string | undefined,
   name: keyof WorkerCalls,
   input: unknown,
 ): Promise<Answer<unknown> | undefined> => {
@@ -40,7 +41,7 @@ const askOnce = async (
     timer = setTimeout(resolve, longCalls.has(name) ? longLimit : shortLimit)
   })
   try {
-    worker.postMessage({ tokenward: PROTOCOL } satisfies Envelope, [port2])
+    worker.postMessage({ tokenward: PROTOCOL, authPath } satisfies Envelope, [port2])
     const remote = wrap<Record<string, (input: unknown) => Promise<Answer<unknown>>>>(port1)
     return await Promise.race([remote[name]?.(input), late])
   } finally {
@@ -54,13 +55,14 @@ export const createWorkerBridge = (
   activeWorker: () => Promise<ServiceWorker>,
   isOurs: (source: MessageEventSource | null) => boolean,
   onEvent: (event: WireEvent) => void,
+  authPath: string | undefined,
 ) => {
   const container = globalThis.navigator?.serviceWorker as ServiceWorkerContainer | undefined
 
   const onMessage = (event: MessageEvent) => {
     const { data, source, ports } = event
     if (typeof data?.tokenward !== 'number' || !isOurs(source)) return
-    if (data.event) onEvent(data.event)
+    if (data.event && data.authPath === (authPath ?? data.authPath)) onEvent(data.event)
     const [port] = ports
     if (data.call !== true || !port) return
     // One frame is enough where the page holds a second manager or a second copy of the library.
@@ -81,7 +83,7 @@ export const createWorkerBridge = (
       ...[input]: Parameters<WorkerCalls[Name]>
     ): Promise<Awaited<ReturnType<WorkerCalls[Name]>>> => {
       for (let tries = repeatable.has(name) ? 2 : 1; tries > 0; tries--) {
-        const answer = await askOnce(await activeWorker(), name, input)
+        const answer = await askOnce(await activeWorker(), authPath, name, input)
         if (answer?.ok) return answer.value as Awaited<ReturnType<WorkerCalls[Name]>>
         if (answer) throw fromErrorData(answer.error)
       }

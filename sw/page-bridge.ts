@@ -98,11 +98,10 @@ const toAnswer = async (work: () => Promise<unknown>): Promise<Answer<unknown>> 
 }
 
 /** The worker's end of the bridge: answers pages, calls one page, tells all of them. */
-export const createPageBridge = ({
-  wait,
-  pages,
-  scope,
-}: Pick<Platform, 'wait' | 'pages' | 'scope'>) => {
+export const createPageBridge = (
+  { wait, pages, scope }: Pick<Platform, 'wait' | 'pages' | 'scope'>,
+  authPath = 'tokenward/',
+) => {
   /** The page of each call that is open. */
   const open: string[] = []
 
@@ -119,6 +118,8 @@ export const createPageBridge = ({
       const source = event.source as Client | null
       if (!isRecord(event.data) || !('tokenward' in event.data) || !port) return false
       if (event.origin !== new URL(scope()).origin || source?.type !== 'window') return false
+      // It is for another token worker of this script.
+      if ((event.data['authPath'] ?? authPath) !== authPath) return false
       const { id } = source
       if (open.filter((each) => each === id).length === mostCalls) {
         port.close()
@@ -175,7 +176,7 @@ export const createPageBridge = ({
 
     /** Tells every open page of the app, controlled or not, in frames too. */
     tellAll: async (event: WireEvent): Promise<void> => {
-      const message: Envelope & { event: WireEvent } = { tokenward: PROTOCOL, event }
+      const message: Envelope & { event: WireEvent } = { tokenward: PROTOCOL, authPath, event }
       for (const page of await pages.list(scope())) page.post(message)
     },
   }

@@ -9,6 +9,8 @@ export const PROTOCOL = 1
 /** The marker and version on every message between page and worker. */
 export interface Envelope {
   tokenward: number
+  /** Which token worker of a service worker; a page that has only one need not say. */
+  authPath?: string
 }
 
 /** The five files under `authPath` whose navigations the worker answers itself. */
