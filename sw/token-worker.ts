@@ -19,6 +19,7 @@ import { createStore } from './store.js'
 import { withTimeLimit } from './time-limit.js'
 import type { Note } from './trace.js'
 import { createTransactions } from './transactions.js'
+import { createOrderCheck } from './worker-order.js'
 
 declare const self: ServiceWorkerGlobalScope
 
@@ -218,7 +219,9 @@ export const assemble = (
     if (record?.status === 'ended') await forget(record.reason)
   }
 
-  return { intercept, pageCall, apiRequest, callsFor, visit, tidy }
+  const order = createOrderCheck(Object.values(authUrls))
+
+  return { intercept, pageCall, apiRequest, callsFor, visit, tidy, order }
 }
 
 /**
@@ -235,7 +238,7 @@ export const createTokenWorker = (
   options: TokenWorkerOptions,
   platform: Platform = browserPlatform,
 ): TokenWorker => {
-  const bridge = createPageBridge(platform)
+  const bridge = createPageBridge(platform, options?.authPath)
   let wrong: TokenError | undefined
   let parts: ReturnType<typeof assemble> | undefined
   try {
@@ -260,7 +263,8 @@ export const createTokenWorker = (
       case 'endpoint':
         return parts.pageCall(event.request, what.url)
       case 'auth-subresource':
-        return what.page === 'done' ? probeAnswer() : refusal()
+        if (what.page !== 'done') return refusal()
+        return parts.order.isFirst() ? probeAnswer() : Response.error()
       case 'auth-navigation':
         return parts.visit(what, {
           url: what.url,
@@ -275,6 +279,7 @@ export const createTokenWorker = (
     url.startsWith(new URL('tokenward/', platform.scope()).href)
 
   const handleFetch = (event: FetchEvent): boolean => {
+    if (parts?.order.takes(event)) return true
     // Wrong options, but an answer of the server may be on its way here: not to the network.
     const isLost = !parts && event.request.mode === 'navigate' && isAuthPage(event.request.url)
     if (isLost) event.respondWith(redirectBack(platform.scope()))
@@ -282,6 +287,8 @@ export const createTokenWorker = (
     if (!what) return isLost
     const keepAlive = (work: Promise<unknown>) => event.waitUntil(work.catch(() => {}))
     const context = { clientId: event.clientId, keepAlive }
+    // A navigation preload that nobody waits for is an error in the worker's console.
+    if (what.kind === 'auth-navigation') keepAlive(Promise.resolve(event.preloadResponse))
     event.respondWith(
       (async () => await answer(what, event, context))().catch(() =>
         // For the page a rejection is the same network error, but the worker's console calls it
