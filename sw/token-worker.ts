@@ -15,6 +15,7 @@ import { createRefresh } from './refresh.js'
 import { endpointOf } from './server-path.js'
 import { createSession } from './session.js'
 import { createSilentLogin } from './silent-login.js'
+import type { StaticRoutes } from './static-routes.js'
 import { createStore } from './store.js'
 import { withTimeLimit } from './time-limit.js'
 import type { Note } from './trace.js'
@@ -31,8 +32,11 @@ export interface TokenWorker {
    *
    * `claim`: also take control of pages that were open before this worker became active.
    * Default false: a page that waits for `ready` asks for that by itself.
+   *
+   * `staticRoutes`: `staticRoutes()`, in a worker that does nothing else with requests: then only
+   * those that may be tokenward's reach it.
    */
-  listen(options?: { claim?: boolean }): void
+  listen(options?: { claim?: boolean; staticRoutes?: StaticRoutes }): void
   /**
    * For workers with a router of their own: answers a `fetch` or `message` event if it is
    * tokenward's, and says whether it was. Must be called synchronously, for both kinds.
@@ -221,7 +225,7 @@ export const assemble = (
 
   const order = createOrderCheck(Object.values(authUrls))
 
-  return { intercept, pageCall, apiRequest, callsFor, visit, tidy, order }
+  return { intercept, pageCall, apiRequest, callsFor, visit, tidy, order, config }
 }
 
 /**
@@ -319,13 +323,16 @@ export const createTokenWorker = (
   return {
     handle,
 
-    listen: ({ claim = false } = {}) => {
+    listen: ({ claim = false, staticRoutes } = {}) => {
       for (const type of ['fetch', 'message'] as const) {
         self.addEventListener(type, (event) => {
           if (handle(event)) event.stopImmediatePropagation()
         })
       }
       self.addEventListener('install', (event) => {
+        // Without them the worker is asked more often, and that is all.
+        if (parts)
+          event.waitUntil(Promise.resolve(staticRoutes?.(parts.config, event)).catch(() => {}))
         if (!wrong) return
         const tell = bridge.tellAll({ type: 'problem', error: toErrorData(wrong) })
         event.waitUntil(tell.then(() => Promise.reject(wrong)))

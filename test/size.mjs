@@ -22,11 +22,11 @@ const apps = [
   {
     title: 'worker: createTokenWorker, every option',
     budget: 30.5,
-    code: `import { createTokenWorker, dpop, jwks } from './sw/index.ts'
+    code: `import { createTokenWorker, dpop, jwks, staticRoutes } from './sw/index.ts'
       createTokenWorker({
         issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'],
         dpop: dpop(), idTokenSignature: jwks(),
-      }).listen({ claim: true })`,
+      }).listen({ claim: true, staticRoutes: staticRoutes() })`,
   },
 ]
 
