@@ -389,26 +389,29 @@ describe('where the worker is passed by, nobody reads the code', () => {
     await expectRecovery(page)
   })
 
-  test.each(['network', 'race-network-and-fetch-handler', 'fetch-event'])(
-    'by a static route of the app: %s (CB-18, M31)',
-    async (source) => {
-      serveWorker(
-        (worker) => `${worker}
+  test.each([
+    ['network', '/tokenward/callback.html'],
+    ['race-network-and-fetch-handler', '/tokenward/callback.html'],
+    ['race-network-and-fetch-handler', '/*'],
+    ['fetch-event', '/tokenward/callback.html'],
+  ])('by a static route of the app: %s for %s (CB-18, M31)', async (source, pathname) => {
+    serveWorker(
+      (worker) => `${worker}
         addEventListener('install', (event) => {
-          const condition = { urlPattern: new URLPattern({ pathname: '/tokenward/callback.html' }) }
-          event.addRoutes({ condition, source: '${source}' })
+          const urlPattern = new URLPattern({ pathname: '${pathname}' })
+          // Navigations only: else "ready" might get the probe from the network.
+          event.addRoutes({ condition: { urlPattern, requestMode: 'navigate' }, source: '${source}' })
         })`,
-      )
-      const page = await openApp(await world.newProfile(), world.url)
-      await startSession(page)
-      await expectUnread(page, 'iframe')
-      await expectUnread(page, 'popup')
-      if (source === 'network') expect(codeAtNetwork()).toMatch(/^[\w-]{20,}$/)
-      if (source === 'fetch-event') expect(callbacks()).toEqual([])
-      await deployWorker(page)
-      await expectRecovery(page)
-    },
-  )
+    )
+    const page = await openApp(await world.newProfile(), world.url)
+    await startSession(page)
+    await expectUnread(page, 'iframe')
+    await expectUnread(page, 'popup')
+    if (source === 'network') expect(codeAtNetwork()).toMatch(/^[\w-]{20,}$/)
+    if (source === 'fetch-event') expect(callbacks()).toEqual([])
+    await deployWorker(page)
+    await expectRecovery(page)
+  })
 
   test('in a frame that the policy of the app keeps from the server (CB-13, M29)', async () => {
     const policy = "frame-src 'self'"
