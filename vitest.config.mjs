@@ -15,7 +15,12 @@ export default defineConfig({
           ...common,
           name: 'unit',
           include: ['test/*.test.ts'],
-          exclude: ['test/build.test.ts', 'test/cli.test.ts', 'test/doctor.test.ts'],
+          exclude: [
+            'test/build.test.ts',
+            'test/cli.test.ts',
+            'test/doctor.test.ts',
+            'test/vite-pwa.test.ts',
+          ],
         },
       },
       {
@@ -23,7 +28,12 @@ export default defineConfig({
         test: {
           ...common,
           name: 'build',
-          include: ['test/build.test.ts', 'test/cli.test.ts', 'test/doctor.test.ts'],
+          include: [
+            'test/build.test.ts',
+            'test/cli.test.ts',
+            'test/doctor.test.ts',
+            'test/vite-pwa.test.ts',
+          ],
           // Each brings dist/ up to date first.
           fileParallelism: false,
           testTimeout: 60_000,
