@@ -219,3 +219,77 @@ describe('a build with vite-plugin-pwa', () => {
     },
   )
 })
+
+describe("Vite's dev server", () => {
+  /** A change of one module shows at once, in the same page, with the same session and worker. */
+  const expectHotUpdate = async (page: Page) => {
+    const workerOf = () => page.evaluate(() => navigator.serviceWorker.controller?.scriptURL)
+    const before = await workerOf()
+    await page.evaluate(() => Object.assign(window, { samePage: true }))
+    await write('src/view.ts', "export const title = 'after'")
+    await page.waitForFunction(() => document.querySelector('h1')?.textContent === 'after')
+    expect(await page.evaluate('samePage')).toBe(true)
+    expect(await workerOf()).toBe(before)
+    await expectSignedIn(page)
+
+    // The module that makes the token manager makes a second one.
+    const auth = await readFile(join(root, 'src/auth.ts'), 'utf8')
+    await write('src/auth.ts', auth.replace('{ auth }', '{ auth, isSecond: true }'))
+    await page.waitForFunction('window.isSecond')
+    expect(await page.evaluate('samePage')).toBe(true)
+    await expectReady(page)
+    await expectSignedIn(page)
+    await page.evaluate(() => window.auth.renew())
+  }
+
+  const serve = async (options: InlineConfig) => {
+    // What Vite has to find by itself it prepares late, and then it reloads the page.
+    const include = ['tokenward', 'tokenward/worker', 'workbox-precaching', 'workbox-routing']
+    const server = await createServer({ ...options, optimizeDeps: { include } })
+    return await server.listen()
+  }
+
+  const authModule = (call: string) => `
+    import { createTokenManager } from 'tokenward'
+    export const auth = ${call}
+    Object.assign(window, { auth })
+    import.meta.hot?.accept()
+    import.meta.hot?.dispose(() => auth.close())`
+
+  test('hot updates with a worker in public/', async () => {
+    await write('public/sw.js', classicWorker())
+    await write('src/auth.ts', authModule("createTokenManager('/sw.js')"))
+    await visit(await serve(config()), async (page) => {
+      await expectSignIn(page)
+      await expectHotUpdate(page)
+    })
+  })
+
+  test('hot updates with the worker that vite-plugin-pwa serves', async () => {
+    await write(
+      'src/sw.ts',
+      `import { createTokenWorker } from 'tokenward/worker'
+      import { createHandlerBoundToURL, precacheAndRoute } from 'workbox-precaching'
+      import { NavigationRoute, registerRoute } from 'workbox-routing'
+      createTokenWorker(${options()}).listen({ claim: true })
+      precacheAndRoute(self.__WB_MANIFEST)
+      if (import.meta.env.PROD) {
+        registerRoute(new NavigationRoute(createHandlerBoundToURL('/index.html')))
+      }`,
+    )
+    await write(
+      'src/auth.ts',
+      authModule("createTokenManager('/dev-sw.js?dev-sw', { type: 'module' })"),
+    )
+    const pwa = {
+      strategies: 'injectManifest',
+      srcDir: 'src',
+      filename: 'sw.ts',
+      devOptions: { enabled: true, type: 'module' },
+    }
+    await visit(await serve(config(pwa)), async (page) => {
+      await expectSignIn(page)
+      await expectHotUpdate(page)
+    })
+  })
+})
