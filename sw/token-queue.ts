@@ -18,9 +18,12 @@ export interface TokenQueueOptions {
    * @default ['POST', 'PUT', 'PATCH', 'DELETE']
    */
   methods?: string[]
-  /** Called in the worker after an entry was sent, with the answer of the API. */
+  /**
+   * Called in the worker after an entry was sent, with the answer of the API. The entry goes when
+   * the promise that it returns has settled; if the worker is stopped before, it is called again.
+   */
   replayed?: (entry: { request: Request; response: Response }) => unknown
-  /** Called in the worker after an entry was dropped without being sent. */
+  /** Called in the worker when an entry is dropped without being sent; likewise at least once. */
   dropped?: (entry: { request: Request; reason: DropReason }) => unknown
 }
 
@@ -104,9 +107,8 @@ export const tokenQueue = (
   type Entry = Awaited<ReturnType<QueueStore['getAll']>>[number]
 
   const drop = async ({ id, requestData }: Entry, reason: DropReason) => {
+    await tell(() => dropped({ request: new StorableRequest(requestData).toRequest(), reason }))
     await store.deleteEntry(id)
-    const request = new StorableRequest(requestData).toRequest()
-    await tell(() => dropped({ request, reason }))
   }
 
   /** Sends an entry; false if it has to wait. */
@@ -132,9 +134,10 @@ export const tokenQueue = (
     }
     const response = await exchange.send(user)
     if (response.type === 'error' || isToRepeat(response)) return false
-    // Not earlier: a worker that is stopped in between sends it twice rather than never.
-    await store.deleteEntry(entry.id)
+    // In this order: a worker that is stopped in between sends it, and tells of it, twice rather
+    // than never.
     await tell(() => replayed({ request, response }))
+    await store.deleteEntry(entry.id)
     return true
   }
 

@@ -275,6 +275,23 @@ describe('what is kept', () => {
     expect(await world.store.size()).toBe(0)
   })
 
+  test('goes when the app has noted its news, since the worker may be stopped before', async () => {
+    const left: number[] = []
+    const note = async () => {
+      // Writing it down takes a while.
+      await new Promise((resolve) => setTimeout(resolve))
+      left.push(await world.store.size())
+    }
+    const world = createWorld({ replayed: note, dropped: note })
+    await keep(world, '1', '2')
+    expect(await world.sync()).toBe(true)
+    expect(left).toEqual([2, 1])
+    await keep(world, '3')
+    await world.queue.forget('logout')
+    expect(left).toEqual([2, 1, 1])
+    expect(await world.store.size()).toBe(0)
+  })
+
   test('goes on where the callbacks of the app throw', async () => {
     const thrower = () => {
       throw new Error('in the app')
