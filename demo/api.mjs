@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { checkProof, ProofError } from './dpop-proof.mjs'
+import { createNotes } from './notes.mjs'
 import { close, createRequestLog, listen, originOf, splitTarget } from './site.mjs'
 
 /**
@@ -36,6 +37,7 @@ import { close, createRequestLog, listen, originOf, splitTarget } from './site.m
  * @property {string} path
  * @property {URLSearchParams} query
  * @property {TokenInfo | undefined} token
+ * @property {ReturnType<typeof createNotes>} notes
  */
 
 const ORDERS = [
@@ -53,6 +55,9 @@ const ROUTES = [
   ['GET', /^\/orders$/, ({ response }) => sendJson(response, 200, ORDERS)],
   ['GET', /^\/orders\/[^/]+$/, sendOrder],
   ['POST|PUT|PATCH|DELETE', /^\/orders(\/[^/]+)?$/, echoBody],
+  ['GET', /^\/notes$/, sendNotes],
+  ['POST', /^\/notes$/, editNote],
+  ['PUT|DELETE', /^\/notes\/[^/]+$/, editNote],
   ['GET', /^\/me$/, ({ response, token }) => sendJson(response, 200, token)],
   ['GET', /^\/stream$/, streamEvents],
   ['GET', /^\/range$/, sendRange],
@@ -79,6 +84,7 @@ export function createApiHandler({ origins = [], verify, ...options }) {
   const seen = /** @type {Set<string>} */ (new Set())
   const rejected = /** @type {Set<string>} */ (new Set())
   const usedProofs = /** @type {Set<string>} */ (new Set())
+  const notes = createNotes()
   const settings = { dpopNonce: options.dpopNonce, hiddenHeaders: options.hiddenHeaders ?? '' }
 
   /** @param {Request} request @param {Response} response */
@@ -116,8 +122,8 @@ export function createApiHandler({ origins = [], verify, ...options }) {
     )
     if (!route) return sendProblem(response, 404, 'No such resource')
     try {
-      const exchange = { request, response, path, query: new URLSearchParams(query), token: info }
-      await route[2](exchange)
+      const asked = { path, query: new URLSearchParams(query), token: info }
+      await route[2]({ request, response, ...asked, notes })
     } catch (error) {
       // A body that broke off: the client has gone, there is nobody to answer.
       if (response.headersSent || !request.complete) return response.destroy()
@@ -130,6 +136,8 @@ export function createApiHandler({ origins = [], verify, ...options }) {
     requests: /** @type {ApiRequest[]} */ (log.requests),
     clearRequests: log.clearRequests,
     waitForRequest: log.waitForRequest,
+    /** What was done to the notes, in its order. */
+    appliedEdits: notes.appliedEdits,
     /** Every token seen until now gets a 401 from now on; a new one works. */
     rejectCurrentTokens() {
       for (const token of seen) rejected.add(token)
@@ -255,6 +263,26 @@ function sendJson(response, status, value, type = 'application/json') {
 function sendOrder({ response, path }) {
   const order = ORDERS.find(({ id }) => path === `/orders/${id}`)
   return order ? sendJson(response, 200, order) : sendProblem(response, 404, 'No such order')
+}
+
+/** @param {Exchange} exchange */
+function sendNotes({ response, token, notes }) {
+  sendJson(response, 200, notes.list(token?.sub ?? ''))
+}
+
+/**
+ * `POST /notes` with or without an `id` in the body, `PUT` and `DELETE /notes/:id`; each with an
+ * `Idempotency-Key`, so that an edit can be sent again by somebody who has missed the answer.
+ *
+ * @param {Exchange} exchange
+ */
+async function editNote({ request, response, path, token, notes }) {
+  const bytes = await readBody(request)
+  const body = bytes?.length ? JSON.parse(bytes.toString()) : undefined
+  const id = path.split('/')[2] ?? body?.id
+  const key = request.headers['idempotency-key']?.toString()
+  const answer = notes.edit(token?.sub ?? '', { method: request.method ?? '', id, body, key })
+  sendJson(response, answer.status, answer.body)
 }
 
 /** @param {Exchange} exchange */

@@ -3,6 +3,8 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 
+// Apps below the root, with a worker of their own.
+const FOLDER = /^\/(?:workbox|notes)(?=\/)/
 const AUTH_PATH = /\/tokenward\/(?:login|silent|callback|done|logout)\.html$/
 const INLINE_SCRIPT = /<script(?: type="module")?>(.*?)<\/script>/gs
 
@@ -33,7 +35,7 @@ export function recommendedHeaders({ site, api, authorizationServer, scripts }) 
     "object-src 'none'",
     "base-uri 'none'",
     "img-src 'self' data:",
-    `worker-src ${site}${path.startsWith('/workbox/') ? '/workbox' : ''}/sw.js`,
+    `worker-src ${site}${FOLDER.exec(path) ?? ''}/sw.js`,
     `connect-src 'self' ${api}`,
     `frame-src 'self' ${authorizationServer}`,
     "frame-ancestors 'none'",

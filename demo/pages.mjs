@@ -1,25 +1,44 @@
-// What of public/ needs a bundler: the demo's page code, and its Workbox worker.
+// What of public/ needs a bundler: the demo's page code, and the workers with Workbox in them.
 
 import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import * as esbuild from 'esbuild'
 import { common } from '../esbuild.config.mjs'
 
-// What the Workbox variant can show offline.
-const SHELL = ['/workbox/index.html', '/workbox/main.js', '/style.css', '/env.js']
+/**
+ * The apps that work offline, and what of each that takes: its folder without what nobody sees,
+ * and these. The worker is the one file that is never kept.
+ */
+const SHARED = ['/style.css', '/env.js']
+const APPS = ['workbox', 'notes']
+const SHELL_FILE = /\.(?:html|css|png|webmanifest)$|\/icon\.svg$/
 
 /** @returns {Promise<Map<string, string>>} The bundles by their path in the site */
 export async function bundlePages() {
-  const pages = await bundle(['main.js', 'workbox/main.js'])
-  const manifest = await createManifest(SHELL, pages)
-  const workers = await bundle(['workbox/sw.js'], {
+  const pages = await bundle(['main.js', ...APPS.map((app) => `${app}/main.js`)])
+  const workers = await Promise.all(APPS.map((app) => bundleWorker(app, pages)))
+  return new Map([...pages, ...workers.flatMap((files) => [...files])])
+}
+
+/** @param {string} app @param {Map<string, string>} pages */
+async function bundleWorker(app, pages) {
+  const manifest = await createManifest([...(await listShell(app)), ...SHARED], pages)
+  return bundle([`${app}/sw.js`], {
     format: 'iife',
     define: {
       'process.env.NODE_ENV': '"production"',
       'self.__WB_MANIFEST': JSON.stringify(manifest),
     },
   })
-  return new Map([...pages, ...workers])
+}
+
+/** @param {string} app */
+async function listShell(app) {
+  const files = (await readdir(`${common.absWorkingDir}/public/${app}`)).sort()
+  return [
+    ...files.map((file) => `/${app}/${file}`).filter((path) => SHELL_FILE.test(path)),
+    `/${app}/main.js`,
+  ]
 }
 
 /** @param {string[]} files @param {import('esbuild').BuildOptions} [options] */

@@ -51,6 +51,7 @@ export async function startServers({ ports, authorizationServer: serverOptions }
         clients: [
           createClient(site.origin, 'demo', '/', 'the demo'),
           createClient(site.origin, 'demo-workbox', '/workbox/', 'the Workbox demo'),
+          createClient(site.origin, 'demo-notes', '/notes/', 'Field notes'),
         ],
         ...serverOptions,
       }),
@@ -77,7 +78,7 @@ export async function startServers({ ports, authorizationServer: serverOptions }
 }
 
 /**
- * Both variants are clients of their own, so that each has its session.
+ * Each variant is a client of its own, so that each has its session.
  *
  * @param {string} origin @param {string} clientId @param {string} scope @param {string} name
  */

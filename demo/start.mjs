@@ -64,6 +64,7 @@ async function main() {
   const demo = await startDemo({ ports })
   console.log(`
   tokenward demo        ${demo.url}
+  Field notes, a PWA    ${demo.url}notes/
 
   Sign in as            alice, bob or carol, password demo
   Authorization server  ${demo.authorizationServer.url}

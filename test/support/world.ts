@@ -388,7 +388,7 @@ export type StoredRecord = {
   silentLoginWorks?: true
 }
 
-const openDatabase = (world: World, page: Page) =>
+const openDatabase = (world: Pick<World, 'databaseName'>, page: Page) =>
   page.evaluateHandle(
     (name) =>
       new Promise<IDBDatabase>((resolve, reject) => {
@@ -420,7 +420,10 @@ export const recordIn = async (world: World, page: Page): Promise<StoredRecord> 
  * Lets an hour go by for the access token, and the server forget it: for the worker that runs and,
  * unlike `shiftClock`, for those that are started later.
  */
-export const expireToken = async (world: World, page: Page): Promise<void> => {
+export const expireToken = async (
+  world: Pick<World, 'as' | 'databaseName'>,
+  page: Page,
+): Promise<void> => {
   world.as.expireAccessTokens()
   const database = await openDatabase(world, page)
   await database.evaluate(
