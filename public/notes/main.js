@@ -21,7 +21,7 @@ const notes = createNotes(auth, (shown, count) => {
   view.show(shown)
   showState()
 })
-const view = createView(notes)
+const view = createView(notes, ({ message }) => say(`This could not be saved: ${message}`))
 
 const changes = (count) => (count === 1 ? '1 change' : `${count} changes`)
 

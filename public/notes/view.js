@@ -31,8 +31,11 @@ const rowOf = (note) => {
   return item
 }
 
-/** @param actions `create(text)`, `change(id, text)`, `delete(id)` */
-export const createView = ({ create, change, delete: remove }) => {
+/**
+ * @param actions `create(text)`, `change(id, text)`, `delete(id)`
+ * @param explain Says why something could not be kept on this device
+ */
+export const createView = ({ create, change, delete: remove }, explain) => {
   let notes = []
   let drawn = ''
   let user = ''
@@ -94,9 +97,16 @@ export const createView = ({ create, change, delete: remove }) => {
   /** An action on the open note. Only when it is on the disk, the draft goes. */
   const finish = async (action) => {
     const draft = draftKey()
-    await action
-    localStorage.removeItem(draft)
-    location.hash = ''
+    $('editor').inert = true
+    try {
+      await action
+      localStorage.removeItem(draft)
+      location.hash = ''
+    } catch (error) {
+      explain(error)
+    } finally {
+      $('editor').inert = false
+    }
   }
 
   $('editor').addEventListener('submit', (event) => {
