@@ -1,3 +1,4 @@
+export { abortableFetch } from './abortable-fetch.js'
 export { isTokenError, TokenError } from './shared/errors.js'
 export { createTokenManager } from './token-manager.js'
 export type { RegisterOptions } from './register.js'

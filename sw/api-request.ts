@@ -28,14 +28,16 @@ const fruitlessFor = 30_000
 /** One request to an API, for code that sends it by itself or has it sent. */
 export interface ApiExchange {
   /**
-   * Sends it, and once more where its token has expired too early.
+   * Sends it, and once more where its token has expired too early. Rejects with an `AbortError`
+   * where the page has cancelled it: such a request is not to be kept or tried again.
    *
    * @param owner Whose request it is: it fails as a network error where that is not who is signed in
    */
   send(owner?: string): Promise<Response>
   /**
    * The request as it has to be sent: with a token, or bare where nobody is signed in. Rejects
-   * where somebody is, but there is no token to be had now.
+   * where somebody is, but there is no token to be had now; and with an `AbortError`, as its
+   * sending does later, where the page has cancelled it.
    */
   attach(): Promise<Request>
   /** Whose token `attach` has given it; undefined if none. */
@@ -55,6 +57,7 @@ export const createApiRequest = (
   isProtocolEndpoint: (url: URL) => boolean | undefined,
   { fetch, now, wait, pages }: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>,
   tellPages: (event: WireEvent) => Promise<void>,
+  signalOf: (request: Request) => AbortSignal | undefined,
   note?: Note,
   dpop?: Pick<Dpop, 'fetch' | 'prove'>,
 ) => {
@@ -70,12 +73,17 @@ export const createApiRequest = (
     reload && cache !== 'no-store' ? { cache: 'reload' } : {}
 
   /** What makes the request one with this token. */
-  const initWith = (request: Request, rule: ApiRule, token: Token): RequestInit => {
+  const initWith = (
+    request: Request,
+    rule: ApiRule,
+    token: Token,
+    signal: AbortSignal | undefined,
+  ): RequestInit => {
     const headers = new Headers(request.headers)
     headers.set('authorization', `Bearer ${token.accessToken}`)
     // `new Request` and `fetch` forget the referrer when they are given anything, unless told.
     const { referrer, referrerPolicy, redirect } = request
-    const init = { headers, referrer, referrerPolicy, ...cacheFor(request, token.reload) }
+    const init = { headers, referrer, referrerPolicy, signal, ...cacheFor(request, token.reload) }
     return rule.redirect && redirect === 'follow' ? { ...init, redirect: rule.redirect } : init
   }
 
@@ -120,6 +128,8 @@ export const createApiRequest = (
   return (request: Request, rule: ApiRule, context: RequestContext): ApiExchange => {
     const id = ++requests
     const step: Note | undefined = note && ((name, more) => note(name, { request: id, ...more }))
+    /** Aborted where the page has cancelled it, which its own signal does not tell in time. */
+    const signal = signalOf(request)
     step?.('request', { method: request.method, url: request.url.split(/[?#]/)[0] })
 
     let left = waitLimit
@@ -154,6 +164,7 @@ export const createApiRequest = (
       if (!result) {
         const get = accessToken.get(context.keepAlive, !request.keepalive, () => step?.('waiting'))
         result = await bounded(get)
+        if (signal?.aborted) lost(signal.reason)
         // Only now does a worker that has just been started know where these are.
         if (isProtocolEndpoint(new URL(request.url))) {
           return request.method === 'POST' ? answer(refusal()) : {}
@@ -168,10 +179,12 @@ export const createApiRequest = (
     }
 
     const bareInit = ({ referrer, referrerPolicy }: Request, reload?: boolean) =>
-      reload ? { referrer, referrerPolicy, ...cacheFor(request, reload) } : undefined
+      reload || signal
+        ? { referrer, referrerPolicy, signal, ...cacheFor(request, reload) }
+        : undefined
 
     const transmit = async (what: Request, token: Token): Promise<Response> => {
-      const init = initWith(what, rule, token)
+      const init = initWith(what, rule, token, signal)
       const response = await (dpop
         ? dpop.fetch(what, init, token.dpopKey, token.accessToken)
         : fetch(what, init)
@@ -197,7 +210,7 @@ export const createApiRequest = (
       // The session is there, only its token is not: a 401 would look like the end of it.
       if (renewed?.kind !== 'token') return fail(renewed?.error.code)
       if (renewed.owner !== token.owner) return fail('user_changed')
-      if (!(await isWanted(request, context))) return answer(response)
+      if (signal?.aborted || !(await isWanted(request, context))) return answer(response)
       step?.('retried')
       const second = await transmit(spare, renewed)
       if (await isTokenRefused(second, rule, context)) fruitless.set(rule, now())
@@ -228,7 +241,7 @@ export const createApiRequest = (
         const { token, reload } = prepared
         attached = token
         if (!token) return new Request(request, bareInit(request, reload))
-        const init = initWith(request, rule, token)
+        const init = initWith(request, rule, token, signal)
         step?.('attached')
         return new Request(
           request,

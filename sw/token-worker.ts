@@ -5,6 +5,7 @@ import type { ApiDoor } from './api-part.js'
 import { createApiRequest, type RequestContext } from './api-request.js'
 import { emptyPage, probeAnswer, redirectBack, refusal } from './auth-response.js'
 import { createAuthorizationServer } from './authorization-server.js'
+import { createCancellation } from './cancellation.js'
 import { createIntercept, type Interception } from './intercept.js'
 import { createLogin, type Visit } from './login.js'
 import { createLogout } from './logout.js'
@@ -122,11 +123,13 @@ export const assemble = (
     return isProtocolEndpoint(url) ? refusal() : await platform.fetch(request)
   }
   const intercept = createIntercept(config, isProtocolEndpoint)
+  const cancellation = createCancellation()
   const apiRequest = createApiRequest(
     accessToken,
     isProtocolEndpoint,
     platform,
     bridge.tellAll,
+    cancellation.signalOf,
     note,
     dpop,
   )
@@ -225,7 +228,7 @@ export const assemble = (
 
   const order = createOrderCheck(Object.values(authUrls))
 
-  return { intercept, pageCall, apiRequest, callsFor, visit, tidy, order, config }
+  return { intercept, pageCall, apiRequest, cancellation, callsFor, visit, tidy, order, config }
 }
 
 /**
@@ -258,12 +261,16 @@ export const createTokenWorker = (
   const answer = (what: Interception, event: FetchEvent, context: RequestContext) => {
     if (!parts) return Response.error()
     switch (what.kind) {
-      case 'api':
-        for (const part of what.rule.parts ?? []) {
-          const answered = part.answer(event.request, event)
-          if (answered) return answered
-        }
-        return parts.apiRequest(event.request, what.rule, context).send()
+      case 'api': {
+        const { cancellation, apiRequest } = parts
+        return cancellation.during(event.request, () => {
+          for (const part of what.rule.parts ?? []) {
+            const answered = part.answer(event.request, event)
+            if (answered) return answered
+          }
+          return apiRequest(event.request, what.rule, context).send()
+        })
+      }
       case 'endpoint':
         return parts.pageCall(event.request, what.url)
       case 'auth-subresource':
@@ -310,6 +317,11 @@ export const createTokenWorker = (
   let isTidy = false
 
   const handleMessage = (event: ExtendableMessageEvent): boolean => {
+    const { tokenward, cancel } = event.data ?? {}
+    if (tokenward && typeof cancel === 'string') {
+      parts?.cancellation.cancel(cancel)
+      return true
+    }
     const isOurs = bridge.answer(event, parts?.callsFor ?? refuse)
     // A page has been opened: not in the way of a request, and never in a worker that waits.
     if (isOurs && parts && !isTidy) event.waitUntil(parts.tidy().catch(() => {}))
@@ -345,10 +357,13 @@ export const createTokenWorker = (
     fetch: async (request) => {
       const what = parts?.intercept(request)
       if (what?.kind !== 'api' || !parts) return await platform.fetch(request)
+      const { cancellation, apiRequest } = parts
       // The caller keeps the worker alive; whatever goes on behind the answer may fail.
       const keepAlive = (work: Promise<unknown>) => void work.catch(() => {})
       const context = { clientId: '', keepAlive }
-      return await parts.apiRequest(request, what.rule, context).send()
+      return await cancellation.during(request, () =>
+        apiRequest(request, what.rule, context).send(),
+      )
     },
   }
 }

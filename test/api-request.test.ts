@@ -38,12 +38,15 @@ const createWorld = ({
   renew = async () => token('token-2'),
   answers = [],
   endpoint,
+  cancelled,
 }: {
   peek?: TokenResult | undefined | null
   get?: (keepAlive: (work: Promise<unknown>) => void, canWait: boolean) => Promise<TokenResult>
   renew?: (spoiled: string | undefined) => Promise<TokenResult>
   answers?: Answer[]
   endpoint?: string
+  /** What the page cancels the request with, where it can. */
+  cancelled?: AbortController
 } = {}) => {
   const browser = createFakeBrowser()
   browser.pages.push(fakePage({ id: 'page-1' }))
@@ -57,6 +60,7 @@ const createWorld = ({
     const authorization = new Headers(init?.headers ?? request.headers).get('authorization')
     // What the network does to a body: it is used up.
     sent.push({ request, init, authorization, body: await request.text() })
+    init?.signal?.throwIfAborted()
     const answer = answers.shift() ?? new Response('ok')
     return answer instanceof Response ? answer : await answer()
   })
@@ -65,6 +69,7 @@ const createWorld = ({
     ({ href }) => href === endpoint,
     platform,
     async (event) => void told.push(event),
+    () => cancelled?.signal,
     (step, more) => steps.push({ step, ...more }),
   )
   const context = {
@@ -106,8 +111,8 @@ describe('a request with a token', () => {
     const [{ request: used, init, body }] = sent as [Sent]
     // The very request, so that everything else about it is the browser's own business.
     expect(used).toBe(request)
-    expect(Object.keys(init ?? {}).sort()).toEqual(['headers', 'referrer', 'referrerPolicy'])
-    expect(init).toMatchObject({ referrer: 'about:client', referrerPolicy: 'no-referrer' })
+    const { headers: _, ...rest } = init ?? {}
+    expect(rest).toEqual({ referrer: 'about:client', referrerPolicy: 'no-referrer' })
     expect(Object.fromEntries(new Headers(init?.headers))).toEqual({
       accept: 'text/plain',
       authorization: 'Bearer token-1',
@@ -515,6 +520,20 @@ describe('a retry', () => {
     expect(sent).toHaveLength(1)
   })
 
+  test('is not made once the page has cancelled it, and the renewal goes on (IN-14)', async () => {
+    const cancelled = new AbortController()
+    let isRenewed = false
+    const renew = async () => {
+      cancelled.abort()
+      isRenewed = true
+      return token('token-2')
+    }
+    const world = createWorld({ answers: [unauthorized()], renew, cancelled })
+    expect((await world.fetch()).status).toBe(401)
+    expect(isRenewed).toBe(true)
+    expect(world.sent.map(({ init }) => init?.signal)).toEqual([cancelled.signal])
+  })
+
   test('is not made once the page is gone (IN-14)', async () => {
     const world = createWorld({
       answers: [unauthorized()],
@@ -693,6 +712,25 @@ describe('a request that other code sends', () => {
   test('is none where there is no token now: it is never bare then (IN-12, OF-03)', async () => {
     const world = createWorld({ peek: null, get: async () => unavailable })
     await expect(attach(world)).rejects.toThrow(TypeError)
+  })
+
+  test('is cancelled with the page, bare too; unlike offline, it is not to be kept (IN-14)', async () => {
+    for (const get of [async () => token(), async () => ({ kind: 'signed-out' }) as const]) {
+      const cancelled = new AbortController()
+      const { request } = await attach(createWorld({ peek: null, get, cancelled }))
+      expect(request.signal.aborted).toBe(false)
+      cancelled.abort()
+      expect(request.signal.aborted).toBe(true)
+    }
+    const cancelled = new AbortController()
+    const get = async () => {
+      cancelled.abort()
+      return unavailable
+    }
+    const world = createWorld({ peek: null, get, cancelled })
+    await expect(attach(world)).rejects.toMatchObject({ name: 'AbortError' })
+    await expect(world.fetch()).rejects.toMatchObject({ name: 'AbortError' })
+    expect(world.sent).toEqual([])
   })
 
   test('after a 401 is sent once more, with a new token (RF-15)', async () => {

@@ -2,7 +2,7 @@ import { wrap } from 'comlink'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Answer } from '../src/shared/errors.js'
-import { PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
+import { CANCEL_MARK, PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
 import type { ApiDoor, ApiPart } from '../sw/api-part.js'
 import { refusal } from '../sw/auth-response.js'
 import type { TokenWorkerOptions } from '../sw/options.js'
@@ -772,6 +772,42 @@ describe('what was configured', () => {
       await worker.fetch(new Request(evil))
       expect(seen.at(-1)).toEqual({ url: evil, authorization: null })
       expect((await fetchApi()).authorization).toMatch(/^Bearer access-token/)
+    }
+  })
+})
+
+describe('a request that the page has named, to cancel it', () => {
+  test('reaches the network with a signal of its own, signed in or out, once (IN-14)', async () => {
+    const world = createWorld()
+    const { browser, server } = world
+    const signals: (AbortSignal | null | undefined)[] = []
+    const network: Fetch = async (input, init) => {
+      const url = String(input instanceof Request ? input.url : input)
+      if (url.startsWith(server.issuer)) return await server.fetch(input, init)
+      signals.push(init?.signal)
+      return new Response('ok')
+    }
+    const worker = world.start(browser.platform(network))
+    const named = requestTo(`${api}${CANCEL_MARK}one`, { referrerPolicy: 'origin' })
+    const cancel = () =>
+      worker.worker.handle({ data: { tokenward: PROTOCOL, cancel: 'one' }, ports: [] } as never)
+    await worker.dispatch(named).response
+    await worker.signIn()
+    await worker.dispatch(named).response
+    await worker.worker.fetch(named)
+    expect(signals.map((signal) => signal?.aborted)).toEqual([false, false, false])
+    // They are over: this is for the next of that name.
+    expect(cancel()).toBe(true)
+    await worker.dispatch(named).response
+    await worker.dispatch(requestTo(api)).response
+    expect(signals.map((signal) => signal?.aborted)).toEqual([false, false, false, true, undefined])
+  })
+
+  test('is no reason to take other messages: they are for others', () => {
+    const { worker } = createWorld().start()
+    const messages = [null, 'text', { cancel: 'one' }, { tokenward: PROTOCOL, cancel: 1 }]
+    for (const data of messages) {
+      expect(worker.handle({ data, ports: [] } as never), JSON.stringify(data)).toBe(false)
     }
   })
 })

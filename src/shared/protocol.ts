@@ -13,6 +13,14 @@ export interface Envelope {
   authPath?: string
 }
 
+/** What a page posts to cancel a request that it has named in the fragment of its URL. */
+export interface Cancellation extends Envelope {
+  cancel: string
+}
+
+/** What stands before that name. */
+export const CANCEL_MARK = '#tokenward-cancel='
+
 /** The five files under `authPath` whose navigations the worker answers itself. */
 export type AuthPage = 'login' | 'silent' | 'callback' | 'done' | 'logout'
 
