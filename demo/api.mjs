@@ -1,6 +1,7 @@
 // The demo's API: every answer a test or the demo wants from a resource server, behind real CORS.
 
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { checkProof, ProofError } from './dpop-proof.mjs'
@@ -61,6 +62,12 @@ const ROUTES = [
   ['GET', /^\/me$/, ({ response, token }) => sendJson(response, 200, token)],
   ['GET', /^\/stream$/, streamEvents],
   ['GET', /^\/range$/, sendRange],
+  ['GET', /^\/download$/, sendMegabytes],
+  [
+    'POST',
+    /^\/graphql$/,
+    ({ response, token }) => sendJson(response, 200, { data: { me: token } }),
+  ],
   ['GET', /^\/forbidden$/, ({ response }) => refuse(response, 403, 'insufficient_scope')],
   ['.+', /^\/always-401$/, ({ response }) => refuse(response, 401, 'invalid_token')],
   [
@@ -110,6 +117,11 @@ export function createApiHandler({ origins = [], verify, ...options }) {
     if (dpopNonce) response.setHeader('dpop-nonce', dpopNonce)
     const info = token === undefined || rejected.has(token) ? undefined : await verify(token)
     const bound = info?.jkt !== undefined
+    if (!info && path === '/graphql') {
+      // As such servers do it: how the request went is in the body.
+      const errors = [{ message: 'Expired', extensions: { code: 'UNAUTHENTICATED' } }]
+      return sendJson(response, 200, { errors })
+    }
     if (!info && path !== '/open') {
       return refuse(response, 401, token && 'invalid_token', scheme === 'dpop')
     }
@@ -344,6 +356,16 @@ function sendRange({ request, response }) {
     'content-length': end - start + 1,
   })
   response.end(MEGABYTE.subarray(start, end + 1))
+}
+
+/** `?count=` of them (50). @param {Exchange} exchange */
+async function sendMegabytes({ response, query }) {
+  response.writeHead(200, { 'content-type': 'application/octet-stream' })
+  const count = Number(query.get('count') ?? 50)
+  for (let number = 1; number <= count && !response.destroyed; number += 1) {
+    if (!response.write(MEGABYTE)) await once(response, 'drain')
+  }
+  response.end()
 }
 
 /** `?to=` an absolute URL or a path, with `?status=` (302). @param {Exchange} exchange */

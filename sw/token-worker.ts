@@ -177,7 +177,14 @@ export const assemble = (
     },
     claim: () => platform.pages.claim(),
     session: async () => session.report(await session.readAgain()),
-    login: (input) => login.begin(input),
+    login: async (input) => {
+      const open = await platform.pages.list(root)
+      // Servers have to forbid it (RFC 9700 4.16), so the frame would only go blank.
+      if (open.find(({ id }) => id === pageId)?.topLevel === false) {
+        throw new TokenError('unsupported', 'No sign-in inside a frame: call login() around it.')
+      }
+      return await login.begin(input)
+    },
     checkSession: () => {
       checking ??= checkSession(pageId).finally(() => {
         checking = undefined

@@ -51,106 +51,6 @@ const leftAlone = (page: Page): Promise<string[]> =>
       }),
   )
 
-/** What a script in a worker sends when it is told `url`; it answers with the status. */
-const workerScript = `onmessage = async ({ data: url, ports: [port] }) => {
-  const { status } = await fetch(url)
-  ;(port ?? globalThis).postMessage(status)
-}`
-
-describe('every way to call an API carries a token', () => {
-  test('fetch (IN-23)', async () => {
-    const page = await openSignedIn(world)
-    const { status, body } = await fetchIn(page, `${world.api.url}/me`)
-    expect({ status, body }).toMatchObject({ status: 200, body: { sub: 'alice' } })
-  })
-
-  test('fetch on the own origin (IN-01)', async () => {
-    const page = await openSignedIn(world)
-    expect(await fetchIn(page, '/api/me')).toMatchObject({ status: 200, body: { sub: 'alice' } })
-    const [request] = requestsTo(world.sameOriginApi, '/me')
-    expect(request?.authorization).toBe('bearer')
-  })
-
-  test('XMLHttpRequest (IN-23)', async () => {
-    const page = await openSignedIn(world)
-    const status = await page.evaluate(
-      (url) =>
-        new Promise((resolve) => {
-          const request = new XMLHttpRequest()
-          request.open('GET', url)
-          request.onloadend = () => resolve(request.status)
-          request.send()
-        }),
-      `${world.api.url}/me`,
-    )
-    expect(status).toBe(200)
-  })
-
-  test('EventSource, event by event while the stream is open (IN-15, IN-23)', async () => {
-    const page = await openSignedIn(world)
-    const numbers = await page.evaluate(
-      (url) =>
-        new Promise((resolve) => {
-          const seen: number[] = []
-          const source = new EventSource(url)
-          Object.assign(window, { source })
-          source.onmessage = ({ data }) => {
-            seen.push(JSON.parse(data).number)
-            if (seen.length === 3) resolve(seen)
-          }
-        }),
-      `${world.api.url}/stream?count=1000000&ms=5`,
-    )
-    expect(numbers).toEqual([1, 2, 3])
-    const [request] = requestsTo(world.api, '/stream')
-    expect(request).toMatchObject({ authorization: 'bearer', status: undefined })
-    // Closing it closes the connection to the API.
-    await page.evaluate(() => (window as unknown as { source: EventSource }).source.close())
-    await world.api.waitForRequest(({ path, status }) => path === '/stream' && status === 200)
-  })
-
-  test('a dedicated worker, from a file and from a blob (IN-23)', async () => {
-    world.usePolicy({
-      page: { 'worker-src': "'self' blob:", 'require-trusted-types-for': undefined },
-    })
-    world.site.addFile('/calls.js', { body: workerScript })
-    const page = await openSignedIn(world)
-    const statuses = await page.evaluate(
-      ([url, source]) => {
-        const blob = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }))
-        return Promise.all(
-          ['/calls.js', blob].map(
-            (script) =>
-              new Promise((resolve) => {
-                const worker = new Worker(script)
-                worker.onmessage = ({ data }) => resolve(data)
-                worker.postMessage(url)
-              }),
-          ),
-        )
-      },
-      [`${world.api.url}/me`, workerScript] as const,
-    )
-    expect(statuses).toEqual([200, 200])
-  })
-
-  test('an iframe of the same origin (IN-23)', async () => {
-    world.usePolicy({ page: { 'require-trusted-types-for': undefined } })
-    const page = await openSignedIn(world)
-    const status = await page.evaluate(async (url) => {
-      const frame = document.createElement('iframe')
-      frame.srcdoc = '<p>same origin</p>'
-      await new Promise((resolve) => {
-        frame.onload = resolve
-        document.body.append(frame)
-      })
-      const inside = frame.contentWindow as typeof globalThis & Window
-      return (await inside.fetch(url)).status
-    }, `${world.api.url}/me`)
-    expect(status).toBe(200)
-  })
-})
-
 describe('the request arrives as the page made it', () => {
   test('every method, with a body and without (IN-08)', async () => {
     const page = await openSignedIn(world)
@@ -333,6 +233,29 @@ describe('the request arrives as the page made it', () => {
 })
 
 describe('the answer arrives as the API gave it', () => {
+  test('EventSource, event by event while the stream is open (IN-15, IN-23)', async () => {
+    const page = await openSignedIn(world)
+    const numbers = await page.evaluate(
+      (url) =>
+        new Promise((resolve) => {
+          const seen: number[] = []
+          const source = new EventSource(url)
+          Object.assign(window, { source })
+          source.onmessage = ({ data }) => {
+            seen.push(JSON.parse(data).number)
+            if (seen.length === 3) resolve(seen)
+          }
+        }),
+      `${world.api.url}/stream?count=1000000&ms=5`,
+    )
+    expect(numbers).toEqual([1, 2, 3])
+    const [request] = requestsTo(world.api, '/stream')
+    expect(request).toMatchObject({ authorization: 'bearer', status: undefined })
+    // Closing it closes the connection to the API.
+    await page.evaluate(() => (window as unknown as { source: EventSource }).source.close())
+    await world.api.waitForRequest(({ path, status }) => path === '/stream' && status === 200)
+  })
+
   test('part of a file: 206 with its range (IN-15)', async () => {
     const page = await openSignedIn(world)
     const answer = await page.evaluate(async (url) => {
@@ -644,105 +567,7 @@ describe("a page's POST to the authorization server", () => {
   })
 })
 
-describe('what cannot or must not carry a token goes out without', () => {
-  const bare = async (path: string) => {
-    const request = await world.api.waitForRequest(
-      (each) => each.path === path && each.method !== 'OPTIONS',
-    )
-    expect(request.authorization).toBe('none')
-  }
-
-  test('a navigation to an API, top-level and in a frame (IN-03)', async () => {
-    world.usePolicy(anyServer)
-    const page = await openSignedIn(world)
-    await page.evaluate((url) => {
-      const frame = document.createElement('iframe')
-      frame.src = `${url}/me`
-      document.body.append(frame)
-    }, world.api.url)
-    await bare('/me')
-    await page.goto(`${world.site.origin}/api/orders`)
-    const request = await world.sameOriginApi.waitForRequest(({ path }) => path === '/orders')
-    expect(request.authorization).toBe('none')
-    await page.goBack()
-    await page.goto(`${world.api.url}/orders`)
-    await bare('/orders')
-  })
-
-  test('a form that is posted to an API (IN-03)', async () => {
-    const page = await openSignedIn(world)
-    await page.evaluate(() => {
-      const form = document.createElement('form')
-      form.method = 'post'
-      form.action = '/api/orders'
-      document.body.append(form)
-      form.submit()
-    })
-    const request = await world.sameOriginApi.waitForRequest(({ method }) => method === 'POST')
-    expect(request).toMatchObject({ path: '/orders', authorization: 'none' })
-    await page.waitForURL(`${world.site.origin}/api/orders`)
-  })
-
-  test('images, scripts, styles and media (IN-03)', async () => {
-    // Such elements, and strings for them, are what the recommended policy is against.
-    world.site.setHeaders()
-    const page = await openSignedIn(world)
-    const elements = [
-      '<img src="URL">',
-      '<img src="URL" crossorigin>',
-      '<script src="URL"></script>',
-      '<script type="module" src="URL"></script>',
-      '<link rel="stylesheet" href="URL">',
-      '<video src="URL" preload="auto"></video>',
-      '<video src="URL" preload="auto" crossorigin></video>',
-      '<object data="URL"></object>',
-      '<link rel="preload" as="image" href="URL">',
-    ]
-    await page.evaluate(
-      ([url, elements]) => {
-        for (const [index, html] of elements.entries()) {
-          // Unlike innerHTML, this makes scripts that are fetched.
-          const range = document.createRange()
-          const own = html.replace('URL', `${url}?${index}`)
-          document.body.append(range.createContextualFragment(own))
-        }
-      },
-      [`${world.api.url}/me`, elements] as const,
-    )
-    for (const [index, html] of elements.entries()) {
-      const request = await world.api.waitForRequest(({ query }) => query === String(index))
-      expect(request.authorization, html).toBe('none')
-    }
-  })
-
-  test('an image and a video get one only where their API says so (IN-03)', async () => {
-    world.site.setHeaders()
-    world.useWorker(`apis: [{ url: '${world.api.url}', destinations: ['image', 'video'] }]`)
-    const page = await openSignedIn(world)
-    const elements = [
-      ['<img src="URL" crossorigin>', 'bearer'],
-      ['<video src="URL" preload="auto" crossorigin></video>', 'bearer'],
-      ['<img src="URL">', 'none'],
-      ['<audio src="URL" preload="auto" crossorigin></audio>', 'none'],
-      ['<script src="URL" crossorigin></script>', 'none'],
-    ] as const
-    await page.evaluate(
-      ([url, elements]) => {
-        for (const [index, [html]] of elements.entries()) {
-          const own = html.replace('URL', `${url}?${index}`)
-          document.body.append(document.createRange().createContextualFragment(own))
-        }
-      },
-      [`${world.api.url}/me`, elements] as const,
-    )
-    for (const [index, [html, expected]] of elements.entries()) {
-      const request = await world.api.waitForRequest(
-        ({ query, method }) => query === String(index) && method !== 'OPTIONS',
-      )
-      expect(request.authorization, html).toBe(expected)
-    }
-  })
-
+describe('what must not carry a token goes out without', () => {
   test('a request with a method that its API does not list (IN-03)', async () => {
     world.useWorker(`apis: [{ url: '${world.api.url}', methods: ['GET', 'HEAD'] }]`)
     const page = await openSignedIn(world)
@@ -752,40 +577,6 @@ describe('what cannot or must not carry a token goes out without', () => {
       { method: 'GET', authorization: 'bearer' },
       { method: 'POST', authorization: 'none' },
     ])
-  })
-
-  test('a no-cors fetch and a beacon (IN-03, IN-23)', async () => {
-    const page = await openSignedIn(world)
-    await page.evaluate((url) => {
-      fetch(`${url}/me`, { mode: 'no-cors' }).catch(() => {})
-      navigator.sendBeacon(`${url}/upload`, 'beacon')
-    }, world.api.url)
-    await bare('/me')
-    await bare('/upload')
-  })
-
-  test('a synchronous XMLHttpRequest, which no worker sees (IN-23)', async () => {
-    const page = await openSignedIn(world)
-    const status = await page.evaluate((url) => {
-      const request = new XMLHttpRequest()
-      request.open('GET', url, false)
-      request.send()
-      return request.status
-    }, '/api/me')
-    expect(status).toBe(401)
-    expect(requestsTo(world.sameOriginApi, '/me')).toMatchObject([{ authorization: 'none' }])
-  })
-
-  test('a sandboxed iframe, which is another origin (IN-23)', async () => {
-    world.site.setHeaders()
-    const page = await openSignedIn(world)
-    await page.evaluate((url) => {
-      const frame = document.createElement('iframe')
-      frame.sandbox.add('allow-scripts')
-      frame.srcdoc = `<script>fetch(${JSON.stringify(`${url}/me`)})</script>`
-      document.body.append(frame)
-    }, world.api.url)
-    await bare('/me')
   })
 
   test('requests that are not ours are not answered by the worker (IN-05)', async () => {
@@ -909,23 +700,6 @@ describe('the token', () => {
     expect(everything).not.toMatch(/bearer|authorization/i)
     expect(everything).not.toContain(found.tokens[0])
   })
-})
-
-test('50 MB go through, and once more after a 401 (IN-14)', { timeout: 120_000 }, async () => {
-  const page = await openSignedIn(world)
-  await fetchIn(page, `${world.api.url}/me`)
-  world.api.rejectCurrentTokens()
-  const size = 50 * 1024 * 1024
-  const answer = await page.evaluate(
-    async ([url, size]) => {
-      const body = new Blob(['x'.repeat(size)])
-      return (await fetch(url, { method: 'POST', body })).json()
-    },
-    [`${world.api.url}/upload`, size] as const,
-  )
-  const sha256 = createHash('sha256').update('x'.repeat(size)).digest('hex')
-  expect(answer).toEqual({ size, sha256 })
-  expect(requestsTo(world.api, '/upload').map(({ status }) => status)).toEqual([401, 200])
 })
 
 describe('signed out', () => {

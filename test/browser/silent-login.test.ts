@@ -561,22 +561,6 @@ describe('which page does it', () => {
     expect(await chosen).toBe(0)
   })
 
-  test('a frame of the app inside another page does not (SI-06)', async () => {
-    const context = await world.newProfile()
-    const page = await openSpent(context)
-    await page.evaluate(async (url) => {
-      const frame = document.createElement('iframe')
-      frame.src = url
-      await new Promise((resolve) => {
-        frame.onload = resolve
-        document.body.append(frame)
-      })
-    }, `${world.url}other`)
-    const attached = page.waitForEvent('frameattached')
-    expect(await me(page)).toMatchObject(asAlice)
-    expect((await attached).parentFrame()).toBe(page.mainFrame())
-  })
-
   test('no page is left but one without our script: stale, until there is one (SI-06)', async () => {
     world.site.addFile('/plain.html', { body: '<h1>Imprint</h1>' })
     const context = await world.newProfile()

@@ -8,6 +8,8 @@ import { authorizationsAt, refreshesAt, startServers } from '../support/world.js
 
 /** s; the browser stops a worker after 30 s without events. */
 const idle = 90
+/** s and events of a stream */
+const streamed = 75
 
 /** Each start of the worker is told to the site, whatever it is for. */
 const tellStart = "fetch('/start/', { method: 'POST' })"
@@ -46,9 +48,32 @@ const act = (api: string) => `
   await sleep(3)
   await report('at the end', { ...(await request()), events })`
 
+/** Nothing but a stream: its worker has to stay, though nothing else happens. */
+const listen = (api: string) => `
+  import { createTokenManager } from '/tokenward.js'
+
+  const report = async (step, value) => {
+    const body = JSON.stringify({ step, value })
+    await fetch('/report/', { method: 'POST', body })
+  }
+  const auth = createTokenManager('/sw.js')
+  await auth.ready
+  if (!(await auth.session())) await auth.login()
+  await report('signed in')
+  const source = new EventSource('${api}/stream?count=1000&ms=1000')
+  let events = 0
+  let errors = 0
+  source.onerror = () => errors++
+  await new Promise((resolve) => {
+    source.onmessage = () => ++events === ${streamed} && resolve()
+  })
+  source.close()
+  const { status: answer } = await fetch('${api}/me')
+  await report('after the stream', { answer, events: [events, errors] })`
+
 interface Report {
   step: string
-  value: { answer: number | string; seconds: number; events: string[] }
+  value: { answer: number | string; seconds: number; events: unknown[] }
   /** How often the worker had been started until then. */
   starts: number
 }
@@ -60,6 +85,7 @@ const watch = async (
   server: Parameters<typeof startServers>[0],
   reactions: Partial<Record<string, (servers: Servers) => void>>,
   last: string,
+  script = act,
 ) => {
   const reports: Report[] = []
   let starts = 0
@@ -84,7 +110,7 @@ const watch = async (
     mounts: { '/report/': onReport, '/start/': onStart },
   })
   const body = `<!doctype html><meta charset="utf-8"><title>alone</title>
-    <link rel="icon" href="data:,"><script type="module" nonce="${NONCE}">${act(servers.api.url)}</script>`
+    <link rel="icon" href="data:,"><script type="module" nonce="${NONCE}">${script(servers.api.url)}</script>`
   servers.site.addFile('/', { body, type: 'text/html' })
   const browser = await startBrowser([servers.url])
   try {
@@ -171,4 +197,12 @@ describe.concurrent('a worker that the browser has stopped for want of events (F
     expect(authorizationsAt(servers.as)).toHaveLength(1)
     expect(servers.as.requests.map(({ grantType }) => grantType)).toContain('authorization_code')
   })
+})
+
+test.concurrent('a stream of 75 s keeps its worker, and loses nothing (IN-15)', async () => {
+  const { at, servers } = await watch({}, {}, 'after the stream', listen)
+  const { value, starts } = at('after the stream') ?? {}
+  expect(value).toEqual({ answer: 200, events: [streamed, 0] })
+  expect(starts).toBe(at('signed in')?.starts)
+  expect(refreshesAt(servers.as)).toEqual([])
 })
