@@ -50,7 +50,8 @@ export interface TokenManager {
    * @param options.returnTo URL on this origin to come back to; default: this page, hash included
    * @param options.params More parameters for the authorization request (`prompt`, `login_hint`,
    *   `acr_values`, …)
-   * @throws TokenError `cancelled` if the user comes Back, `invalid_input`, `login_loop`
+   * @throws TokenError `cancelled` if the user comes Back, `invalid_input`, `login_loop`;
+   *   `unsupported` inside a frame, where no sign-in page can be shown
    */
   login(options?: { returnTo?: string; params?: Record<string, string> }): Promise<never>
   /**

@@ -268,3 +268,60 @@ describe('a prerendered page', () => {
     await arrived
   })
 })
+
+describe('an installed app', () => {
+  /** `scope` and `start_url` of its manifest. */
+  const manifest = (scope: string) =>
+    JSON.stringify({
+      ...{ id: '/', name: 'Test app', scope, start_url: scope, display: 'standalone' },
+      icons: [{ src: '/icon.svg', sizes: 'any', type: 'image/svg+xml' }],
+    })
+
+  test('signs in and out in its own window, and silently in the page (AR-18)', async () => {
+    world.usePolicy({ page: { 'manifest-src': "'self'" } })
+    const svg =
+      '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0h9v9z"/></svg>'
+    world.site.addFile('/icon.svg', { body: svg })
+    world.site.addFile('/app.webmanifest', { body: manifest('/') })
+    const link = '<link rel="manifest" href="/app.webmanifest">'
+    const body = world.pageSource.replace('<h1>', `${link}<h1>`)
+    world.site.addFile('/', { body, type: 'text/html' })
+    // Its profile is the browser's own.
+    const own = await startPlainBrowser(['--enable-devtools-pwa-handler'])
+    try {
+      const app = await own.openInstalled(world.url)
+      const isStandalone = () => app.evaluate(`matchMedia('(display-mode: standalone)').matches`)
+      const isLoaded = `document.readyState === 'complete' && typeof auth === 'object'`
+      await expect.poll(() => app.evaluate(isLoaded)).toBe(true)
+      await app.evaluate('auth.ready')
+      expect(await isStandalone()).toBe(true)
+      const windows = (await own.urls()).length
+
+      /** Leaves for the server, and waits until the app is back. */
+      const goRound = async (expression: string) => {
+        let loaded = app.event('Page.loadEventFired')
+        await app.evaluate(expression)
+        await loaded
+        while (!(await app.evaluate('location.href')).startsWith(world.url)) {
+          loaded = app.event('Page.loadEventFired')
+          // The server asks whether the user means it.
+          await app.evaluate(`document.querySelector('button[name=logout]').click()`)
+          await loaded
+        }
+        await app.evaluate('auth.ready')
+        expect(await isStandalone()).toBe(true)
+        expect(await own.urls()).toHaveLength(windows)
+      }
+      await goRound('void auth.login()')
+      expect(await app.evaluate('auth.session()')).toMatchObject({ state: 'fresh' })
+      spend()
+      expect(await me(app)).toBe(200)
+      expect(silentAttempts()).toHaveLength(1)
+      await goRound('void auth.logout()')
+      expect(await app.evaluate('auth.session()')).toBe(undefined)
+    } finally {
+      await own.close()
+      world.site.addFile('/', { body: world.pageSource, type: 'text/html' })
+    }
+  })
+})

@@ -123,6 +123,21 @@ export const startPlainBrowser = async (args: string[] = []) => {
     }
   }
 
+  /** Looks at the page of a tab through the tab: one looked at by itself prerenders nothing. */
+  const pageIn = async (targetId: string) => {
+    const { sessionId: tab } = await send('Target.attachToTarget', { targetId, flatten: true })
+    const nextPage = async () => {
+      const { sessionId } = await nextEvent('Target.attachedToTarget', tab)
+      const page = pageOf(sessionId)
+      await page.send('Page.enable')
+      return page
+    }
+    const attached = nextPage()
+    const options = { autoAttach: true, waitForDebuggerOnStart: false, flatten: true }
+    await send('Target.setAutoAttach', options, tab)
+    return { ...(await attached), nextPage }
+  }
+
   return {
     /** A new browser profile: no cookies, no storage, no worker. */
     newProfile: async (): Promise<string> =>
@@ -138,23 +153,28 @@ export const startPlainBrowser = async (args: string[] = []) => {
         browserContextId: profile,
         forTab: true,
       })
-      const { sessionId: tab } = await send('Target.attachToTarget', { targetId, flatten: true })
-      // Looked at through its tab, since a page that is looked at by itself prerenders nothing.
-      const nextPage = async () => {
-        const { sessionId } = await nextEvent('Target.attachedToTarget', tab)
-        const page = pageOf(sessionId)
-        await page.send('Page.enable')
-        return page
-      }
-      const attached = nextPage()
-      const options = { autoAttach: true, waitForDebuggerOnStart: false, flatten: true }
-      await send('Target.setAutoAttach', options, tab)
-      const page = await attached
+      const page = await pageIn(targetId)
       const loaded = page.event('Page.loadEventFired')
       await page.send('Page.navigate', { url })
       await loaded
-      return { ...page, nextPage }
+      return page
     },
+
+    /** Installs the app at `url`, for the browser's own profile, and opens its window. */
+    openInstalled: async (url: string) => {
+      await send('PWA.install', { manifestId: url, installUrlOrBundleUrl: url })
+      await send('PWA.changeAppUserSettings', { manifestId: url, displayMode: 'standalone' })
+      return await pageIn((await send('PWA.launch', { manifestId: url })).targetId)
+    },
+
+    /** URLs of everything that is open, in all profiles. */
+    urls: async (): Promise<string[]> => {
+      const { targetInfos } = await send('Target.getTargets')
+      return targetInfos.flatMap(({ type, url }: Record<string, string>) =>
+        type === 'page' ? url : [],
+      )
+    },
+
     close,
   }
 }
