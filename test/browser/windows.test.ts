@@ -1,6 +1,14 @@
 import type { BrowserContext, Page } from 'playwright-core'
 import { describe, expect, test } from 'vitest'
-import { heard, openSignedIn, refreshesAt, requestsTo, useWorld } from '../support/world.js'
+import {
+  heard,
+  landIn,
+  openSignedIn,
+  refreshesAt,
+  requestsTo,
+  startLogin,
+  useWorld,
+} from '../support/world.js'
 
 const world = useWorld({ server: { consentRemembered: true } })
 
@@ -32,11 +40,10 @@ test('windows that the app has opened share one session and one renewal (RF-01, 
   const answers = await Promise.all([...windows, ...windows].map(me))
   expect(answers).toEqual(Array(6).fill(200))
   expect(refreshesAt(world.as)).toHaveLength(1)
-  await page.close()
   // A sign-in in a popup is one for all.
   await popup.evaluate(() => window.auth.logout({ local: true }))
   await heard(apart, 'signed-out logout')
-  await popup.evaluate(() => void window.auth.login())
+  await landIn(popup, world.url, () => startLogin(popup))
   await heard(apart, 'signed-in')
   expect(await me(apart)).toBe(200)
 })
@@ -88,10 +95,9 @@ describe('a frame of the own origin, with a token manager of its own', () => {
     expect(frame.url()).toBe(`${world.url}other`)
     expect(world.as.requests.filter(({ path }) => path === '/auth')).toEqual([])
     expect(await inFrame()).toBe(401)
-    const arrived = page.waitForEvent('load')
-    await frame.evaluate(() => void (parent as Window & typeof globalThis).auth.login())
-    await arrived
-    await page.evaluate(() => window.auth.ready)
+    await landIn(page, world.url, () =>
+      frame.evaluate(() => void (parent as Window & typeof globalThis).auth.login()),
+    )
     expect(await me(page)).toBe(200)
     expect(requestsTo(world.api, '/me').at(-1)?.authorization).toBe('bearer')
   })
