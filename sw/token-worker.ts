@@ -325,9 +325,10 @@ export const createTokenWorker = (
 
   const handleMessage = (event: ExtendableMessageEvent): boolean => {
     const { tokenward, cancel } = event.data ?? {}
+    // Every token worker of this script hears it: which one has the request is not said.
     if (tokenward && typeof cancel === 'string') {
       parts?.cancellation.cancel(cancel)
-      return true
+      return false
     }
     const isOurs = bridge.answer(event, parts?.callsFor ?? refuse)
     // A page has been opened: not in the way of a request, and never in a worker that waits.
@@ -350,8 +351,9 @@ export const createTokenWorker = (
       }
       self.addEventListener('install', (event) => {
         // Without them the worker is asked more often, and that is all.
-        if (parts)
-          event.waitUntil(Promise.resolve(staticRoutes?.(parts.config, event)).catch(() => {}))
+        if (parts && staticRoutes) {
+          event.waitUntil(staticRoutes(parts.config, event).catch(() => {}))
+        }
         if (!wrong) return
         const tell = bridge.tellAll({ type: 'problem', error: toErrorData(wrong) })
         event.waitUntil(tell.then(() => Promise.reject(wrong)))

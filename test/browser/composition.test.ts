@@ -1,10 +1,8 @@
-import { fileURLToPath } from 'node:url'
-import * as esbuild from 'esbuild'
 import type { BrowserContext, Page } from 'playwright-core'
 import { describe, expect, test } from 'vitest'
 import { startApi } from '../../demo/api.mjs'
 import { startAuthorizationServer } from '../../demo/authorization-server.mjs'
-import { common } from '../../esbuild.config.mjs'
+import { bundleWorker } from '../support/bundled-worker.js'
 import { anyServer } from '../support/strict-policy.js'
 import {
   authorizationsAt,
@@ -23,20 +21,6 @@ import {
 // Workers as apps have them, with real Workbox in them and tokenward as one guest among others.
 
 const world = useWorld()
-
-/** A worker as a bundler makes it of its source. */
-const bundle = async (contents: string, format: 'iife' | 'esm' = 'iife'): Promise<string> => {
-  const { outputFiles } = await esbuild.build({
-    ...(common as esbuild.BuildOptions),
-    // dist/ has been through it.
-    alias: {},
-    stdin: { contents, resolveDir: fileURLToPath(new URL('../..', import.meta.url)) },
-    define: { 'process.env.NODE_ENV': '"production"' },
-    format,
-    write: false,
-  })
-  return outputFiles?.[0]?.text ?? ''
-}
 
 const optionsFor = (as: World['as'], apis: string[], more = '') => `{
   issuer: '${as.issuer}',
@@ -114,7 +98,7 @@ describe('in a worker of Workbox', () => {
   test('precaching, a fallback for navigations, strategies and preload change nothing (CB-18, D10)', async () => {
     addAssets()
     serveWorker(
-      await bundle(
+      await bundleWorker(
         workbox(`
           listen()
           ${declined}
@@ -175,7 +159,7 @@ describe('in a worker of Workbox', () => {
   ])(
     '%s before listen() is worker_order, before it swallows a callback (BR-10, M39)',
     async (_title, route) => {
-      serveWorker(await bundle(workbox(`precache(); ${route}; listen()`)))
+      serveWorker(await bundleWorker(workbox(`precache(); ${route}; listen()`)))
       const page = await (await world.newProfile()).newPage()
       await page.goto(world.url)
       const error = page.evaluate(() =>
@@ -190,7 +174,7 @@ describe('in a worker of Workbox', () => {
   test('routes before listen() that are for none of our pages are no worker_order (D10)', async () => {
     addAssets()
     serveWorker(
-      await bundle(
+      await bundleWorker(
         workbox(`
           precache()
           const denylist = [/^\\/tokenward\\//]
@@ -220,7 +204,7 @@ describe('in a worker with a router of its own', () => {
     // What a module imports is a worker to the policy of the page as well.
     world.usePolicy({ page: { 'worker-src': "'self'" } })
     world.site.addFile('/lib.js', {
-      body: await bundle("export { createTokenWorker } from 'tokenward/worker'", 'esm'),
+      body: await bundleWorker("export { createTokenWorker } from 'tokenward/worker'", 'esm'),
     })
     const call = "tokenward.createTokenManager('/sw.js', { type: 'module' })"
     world.site.addFile('/module', { body: world.pageFor(call), type: 'text/html' })
@@ -274,7 +258,7 @@ describe('two token workers in one service worker', () => {
     const secondApi = await startApi({ origins: [site.origin], verify: as.verifyAccessToken })
     try {
       serveWorker(
-        await bundle(`
+        await bundleWorker(`
           import { createTokenWorker } from 'tokenward/worker'
           createTokenWorker(${optionsFor(world.as, [`${api.url}/`])}).listen({ claim: true })
           createTokenWorker(${optionsFor(as, [`${secondApi.url}/`], "authPath: 'second/'")}).listen()`),
