@@ -58,6 +58,14 @@ const restart = async () => {
   await page.goto(`${demo.url}notes/`)
 }
 
+/** The network is back, and the app hears of it. */
+const goOnline = async () => {
+  await context.setOffline(false)
+  // With a worker that was stopped, too, Chromium may have forgotten that it was told to be
+  // offline; then it has no event for the page.
+  await page.evaluate(() => dispatchEvent(new Event('online')))
+}
+
 const stored = () => ({
   as: demo.authorizationServer,
   databaseName: `tokenward ${demo.authorizationServer.issuer} demo-notes`,
@@ -267,7 +275,7 @@ describe('an afternoon without network', () => {
     // It is the worker that has them now.
     await expect.poll(journal).toEqual(Array.from({ length: 20 }, () => 'queued'))
 
-    await context.setOffline(false)
+    await goOnline()
     await says('')
     // In order, each once, all with the one new token.
     expect(applied()).toEqual(edits)
@@ -422,8 +430,7 @@ describe('a new version of the app', () => {
     expect(await page.inputValue('#text')).toBe('Half a sen')
 
     await demo.authorizationServer.start()
-    await context.setOffline(true)
-    await context.setOffline(false)
+    await goOnline()
     await says('')
     expect(applied()).toEqual([
       'alice POST Before',
