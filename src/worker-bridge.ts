@@ -16,7 +16,7 @@ const shortLimit = 5_000
 const longLimit = 60_000
 
 const longCalls: ReadonlySet<string> = new Set(['checkSession', 'renew', 'logout'])
-/** Asking these again does no harm, so a worker that was stopped meanwhile is asked once more. */
+/** Cheap to ask again, so a worker that was stopped meanwhile is asked once more. */
 const repeatable: ReadonlySet<string> = new Set(['hello', 'claim', 'session', 'login'])
 
 /** What a page does for the worker. */
@@ -36,16 +36,20 @@ const askOnce = async (
   input: unknown,
 ): Promise<Answer<unknown> | undefined> => {
   const { port1, port2 } = new MessageChannel()
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, longCalls.has(name) ? longLimit : shortLimit)
+  let giveUp = () => {}
+  const lost = new Promise<undefined>((resolve) => {
+    giveUp = () => resolve(undefined)
   })
+  const timer = setTimeout(giveUp, longCalls.has(name) ? longLimit : shortLimit)
+  // Another one has taken its place, and what it was asked may be lost with it.
+  worker.addEventListener('statechange', giveUp)
   try {
     worker.postMessage({ tokenward: PROTOCOL, authPath } satisfies Envelope, [port2])
     const remote = wrap<Record<string, (input: unknown) => Promise<Answer<unknown>>>>(port1)
-    return await Promise.race([remote[name]?.(input), late])
+    return await Promise.race([remote[name]?.(input), lost])
   } finally {
     clearTimeout(timer)
+    worker.removeEventListener('statechange', giveUp)
     port1.close()
   }
 }
@@ -82,10 +86,12 @@ export const createWorkerBridge = (
       name: Name,
       ...[input]: Parameters<WorkerCalls[Name]>
     ): Promise<Awaited<ReturnType<WorkerCalls[Name]>>> => {
-      for (let tries = repeatable.has(name) ? 2 : 1; tries > 0; tries--) {
-        const answer = await askOnce(await activeWorker(), authPath, name, input)
+      for (let tries = 0; tries < 2; tries++) {
+        const worker = await activeWorker()
+        const answer = await askOnce(worker, authPath, name, input)
         if (answer?.ok) return answer.value as Awaited<ReturnType<WorkerCalls[Name]>>
         if (answer) throw fromErrorData(answer.error)
+        if (worker.state === 'activated' && !repeatable.has(name)) break
       }
       throw new TokenError('worker_timeout', 'The service worker gave no answer.')
     },

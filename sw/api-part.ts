@@ -23,7 +23,7 @@ export interface ApiPart {
   answer(request: Request, event: ExtendableEvent): Promise<Response> | undefined
   /** The session is over: what was kept for its user goes. */
   forget(reason: SignedOutReason): Promise<void>
-  /** A page has been opened, or the network is back: what was put off can be tried. */
+  /** A page has been opened, or there is a new token: what was put off can be tried. */
   resume(): Promise<unknown>
 }
 

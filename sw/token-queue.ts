@@ -42,6 +42,17 @@ interface Metadata {
   at: number
 }
 
+type Entry = Awaited<ReturnType<QueueStore['getAll']>>[number]
+
+/** The request of an entry; undefined if a script has written something else there. */
+const requestOf = ({ requestData }: Entry): Request | undefined => {
+  try {
+    return new StorableRequest(requestData).toRequest()
+  } catch {
+    return undefined
+  }
+}
+
 /** Does this answer say that the entry was not dealt with? It is sent again later, then. */
 const isToRepeat = ({ status }: Response): boolean =>
   [401, 408, 425, 429].includes(status) || status >= 500
@@ -104,40 +115,32 @@ export const tokenQueue = (
     }
   }
 
-  type Entry = Awaited<ReturnType<QueueStore['getAll']>>[number]
-
-  const drop = async ({ id, requestData }: Entry, reason: DropReason) => {
-    await tell(() => dropped({ request: new StorableRequest(requestData).toRequest(), reason }))
+  /** Tells the app, and takes the entry out. In this order: at least once rather than never. */
+  const settle = async ({ id }: Entry, news: () => unknown) => {
+    await tell(news)
     await store.deleteEntry(id)
   }
 
-  /** Sends an entry; false if it has to wait. */
+  /** Sends an entry, or drops it; false if it has to wait. */
   const replay = async (entry: Entry): Promise<boolean> => {
     // A script may have written anything there.
     const { user, at } = Object(entry.metadata) as Partial<Metadata>
-    if (user === undefined || at === undefined || door.now() - at > maxAge * 1000) {
-      await drop(entry, 'expired')
+    const request = requestOf(entry)
+    const drop = async (reason: DropReason) => {
+      await settle(entry, () => request && dropped({ request, reason }))
       return true
     }
+    const isOld = at === undefined || door.now() - at > maxAge * 1000
+    if (!request || !user || isOld) return await drop('expired')
     const current = await door.user()
     // The same user may come back.
     if (current === undefined) return false
-    if (current !== user) {
-      await drop(entry, 'user_changed')
-      return true
-    }
-    const request = new StorableRequest(entry.requestData).toRequest()
+    if (current !== user) return await drop('user_changed')
     const exchange = door.begin(request.clone(), { waitUntil: () => {} })
-    if (!exchange) {
-      await drop(entry, 'no_api')
-      return true
-    }
+    if (!exchange) return await drop('no_api')
     const response = await exchange.send(user)
     if (response.type === 'error' || isToRepeat(response)) return false
-    // In this order: a worker that is stopped in between sends it, and tells of it, twice rather
-    // than never.
-    await tell(() => replayed({ request, response }))
-    await store.deleteEntry(entry.id)
+    await settle(entry, () => replayed({ request, response }))
     return true
   }
 
@@ -228,7 +231,10 @@ export const tokenQueue = (
 
     forget: async (reason) => {
       if (reason !== 'logout') return
-      for (const entry of await store.getAll()) await drop(entry, reason)
+      for (const entry of await store.getAll()) {
+        const request = requestOf(entry)
+        await settle(entry, () => request && dropped({ request, reason }))
+      }
     },
 
     resume: drain,

@@ -1,5 +1,10 @@
 import { asTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
-import type { SessionReport, SignedOutReason, WorkerCalls } from '../src/shared/protocol.js'
+import type {
+  SessionReport,
+  SignedOutReason,
+  WireEvent,
+  WorkerCalls,
+} from '../src/shared/protocol.js'
 import { createAccessToken, ownerOf } from './access-token.js'
 import type { ApiDoor } from './api-part.js'
 import { createApiRequest, type RequestContext } from './api-request.js'
@@ -77,7 +82,12 @@ export const assemble = (
       Promise.allSettled(apiParts.map((part) => part.forget(reason))),
     )
   const resume = () => Promise.allSettled(apiParts.map((part) => part.resume()))
-  const session = createSession(store, root, platform, bridge.tellAll, note, dpop, forget)
+  const tellAll = (event: WireEvent) => {
+    // Not waited for: what was put off needs the token that this is about.
+    if (event.type === 'renewed' || event.type === 'signed-in') void resume()
+    return bridge.tellAll(event)
+  }
+  const session = createSession(store, root, platform, tellAll, note, dpop, forget)
   const server = createAuthorizationServer(config, store, platform, session.tellProblem, dpop)
   const transactions = createTransactions(store, now, server.randomValue, root)
   const silentLogin = createSilentLogin(

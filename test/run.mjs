@@ -94,7 +94,7 @@ const seconds = (start) => `${((performance.now() - start) / 1000).toFixed(1)} s
 const runSteps = async (names) => {
   const start = performance.now()
   installDependencies()
-  if (names.includes('browser') || names.includes('unattended')) {
+  if (names.some((name) => /^(checks|browser|unattended)$/.test(name))) {
     // Found once, and before the long steps: a missing browser should not show up last.
     process.env.CHROME_PATH = await findBrowser({ install: true })
     console.log(`Browser: ${process.env.CHROME_PATH}`)

@@ -267,10 +267,12 @@ describe('what is kept', () => {
     const world = createWorld()
     const requestData = { url: api, headers: {}, method: 'POST' }
     await world.store.pushEntry({ requestData, timestamp: 0 })
-    await world.store.pushEntry({ requestData: { url: 'no URL', headers: {} }, timestamp: 0 })
+    const metadata = { user: 'alice', at: world.state.now }
+    const junk = { url: 'no URL', headers: {} }
+    await world.store.pushEntry({ requestData: junk, timestamp: 0, metadata })
+    await world.store.pushEntry({ requestData: junk, timestamp: 0 })
     await keep(world, '1')
-    await world.sync()
-    await world.sync()
+    expect(await world.sync()).toBe(true)
     expect(world.sent).toEqual(['1'])
     expect(await world.store.size()).toBe(0)
   })
