@@ -29,6 +29,8 @@ const trustedUrl: unique symbol = Symbol.for('tokenward')
 const adoptLimit = 10_000
 /** There is no event for a new registration. ms */
 const adoptInterval = 100
+/** ms after which to look again for the worker that has taken another one's place. */
+const replaceLimit = 200
 /** ms in which a worker that was asked to take control of this page does so. */
 const claimLimit = 5_000
 
@@ -130,7 +132,11 @@ export const whenActive = async (
       )
     }
     if (worker.state === 'activated') return worker
-    await new Promise((resolve) => worker.addEventListener('statechange', resolve, { once: true }))
+    await new Promise((resolve) => {
+      worker.addEventListener('statechange', resolve, { once: true })
+      // While it is replaced, a worker may be redundant and still the active one.
+      setTimeout(resolve, replaceLimit)
+    })
   }
 }
 

@@ -314,7 +314,7 @@ export const createTokenManager = (
 
   /** What changes something waits until the page is shown, and is not for a server. */
   const inBrowser = async () => {
-    if (!isBrowser) throw new TokenError('unsupported', 'There is nobody to sign in on a server.')
+    if (!isBrowser) throw new TokenError('unsupported', 'Nobody signs in on a server.')
     await whenShown()
   }
 

@@ -70,6 +70,27 @@ describe('a new version that does not wait', () => {
     expect(await alarmsIn(page)).toEqual([])
   })
 
+  test('leaves no call of a page without an answer (BR-05)', async () => {
+    const page = await openSignedIn(world)
+    for (const version of [2, 3, 4]) {
+      world.useWorker('', `${atOnce} // version ${version}`)
+      const calls = page.evaluate(async () => {
+        let isTaken = false
+        navigator.serviceWorker.addEventListener('controllerchange', () => {
+          isTaken = true
+        })
+        while (!isTaken) {
+          await Promise.all([window.auth.session(), window.auth.renew()])
+          // A worker that always has something to do is not replaced.
+          await new Promise((resolve) => setTimeout(resolve, 200))
+        }
+      })
+      await findUpdate(page)
+      await calls
+    }
+    expect(await alarmsIn(page)).toEqual([])
+  })
+
   test('while the user signs in, and while the code is exchanged (CF-12)', async () => {
     world.as.setAutoSignIn(undefined)
     const context = await world.newProfile()
