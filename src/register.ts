@@ -40,7 +40,7 @@ const checkSupport = (): void => {
   if (globalThis.isSecureContext === false) {
     throw new TokenError(
       'insecure_context',
-      'Service workers need https (or localhost). Open the app over https.',
+      'Service workers need https (or localhost): open the app there.',
     )
   }
   throw new TokenError(
@@ -82,8 +82,8 @@ const register = async (url: ScriptUrl, options: RegisterOptions) => {
       'worker_script_failed',
       `The browser did not accept the worker script ${url}: ${cause} Check that this URL gives ` +
         'JavaScript (not the app shell), that its scope lies at or below its folder, and that ' +
-        'the Content-Security-Policy allows it: in worker-src and, with Trusted Types, by the ' +
-        'policy name tokenward in trusted-types.',
+        'the Content-Security-Policy allows it: in worker-src and, with Trusted Types, by ' +
+        'the policy tokenward in trusted-types.',
       cause,
     )
   }
