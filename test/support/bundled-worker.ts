@@ -11,7 +11,11 @@ export const bundleWorker = async (
     ...(common as esbuild.BuildOptions),
     // dist/ has been through it.
     alias: {},
-    stdin: { contents: source, resolveDir: fileURLToPath(new URL('../..', import.meta.url)) },
+    stdin: {
+      contents: source,
+      loader: 'ts',
+      resolveDir: fileURLToPath(new URL('../..', import.meta.url)),
+    },
     format,
     define: { 'process.env.NODE_ENV': '"production"' },
     write: false,
