@@ -306,7 +306,7 @@ describe('two versions', () => {
   test('a page of another one is told so by the worker, for every call (BR-09)', async () => {
     const library = await (await fetch(`${world.site.origin}/tokenward.js`)).text()
     // An old page: the same code, but for the number it says.
-    const old = library.replace(/postMessage\(\{tokenward:1\}/, 'postMessage({tokenward:0}')
+    const old = library.replace(/postMessage\(\{tokenward:1/g, 'postMessage({tokenward:0')
     expect(old).not.toBe(library)
     world.site.addFile('/old.js', { body: old })
     const call = "tokenward.createTokenManager('/sw.js')"

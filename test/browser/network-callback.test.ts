@@ -365,7 +365,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
       `const listen = addEventListener.bind(self)
       self.addEventListener = (type, listener) =>
         listen(type, type !== 'fetch' ? listener : (event) => {
-          if (event.request.url.includes('callback')) throw Error('no')
+          if (event.isTrusted && event.request.url.includes('callback')) throw Error('no')
           listener(event)
         })`,
     ],
