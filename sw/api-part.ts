@@ -3,6 +3,8 @@ import type { ApiExchange } from './api-request.js'
 
 /** What the worker offers to a part of an API's entry; `tokenward/workbox` makes such parts. */
 export interface ApiDoor {
+  /** Tells token workers apart: issuer and client. */
+  name: string
   /** The worker's scope. */
   scope: string
   /** Begins a request to a configured API; undefined if it is none, or is not to have a token. */
@@ -11,12 +13,18 @@ export interface ApiDoor {
   user(): Promise<string | undefined>
   /** Runs `work` while no other worker or page of this origin holds the lock `name`. */
   exclusively<T>(name: string, work: () => Promise<T>): Promise<T>
+  /** Has its page given this request up? */
+  isCancelled(request: Request): boolean
   /** Wall clock, ms since 1970. */
   now(): number
+  /** Resolves after `ms`; rejects once the signal is aborted. */
+  wait(ms: number, signal?: AbortSignal): Promise<void>
 }
 
 /** A part that may answer requests of one API in its own way: from a cache, or later. */
 export interface ApiPart {
+  /** Two parts of a worker must not have the same. */
+  name?: string
   /** Called once, as the worker starts. */
   connect(door: ApiDoor): void
   /** Answers the request, or leaves it. Called synchronously, while the event is dispatched. */

@@ -40,6 +40,8 @@ export interface ApiExchange {
    * sending does later, where the page has cancelled it.
    */
   attach(): Promise<Request>
+  /** Has the API refused the token to the end, in whatever way it says so? */
+  isRefused(): boolean
   /** Whose token `attach` has given it; undefined if none. */
   owner(): string | undefined
   /**
@@ -59,7 +61,7 @@ export const createApiRequest = (
   tellPages: (event: WireEvent) => Promise<void>,
   signalOf: (request: Request) => AbortSignal | undefined,
   note?: Note,
-  dpop?: Pick<Dpop, 'fetch' | 'prove'>,
+  dpop?: Pick<Dpop, 'fetch' | 'prove' | 'hear'>,
 ) => {
   let requests = 0
   /** When an API last refused a token that had just been renewed. ms since 1970 */
@@ -193,12 +195,15 @@ export const createApiRequest = (
       return response
     }
 
+    let refused = false
+
     const afterFirst = async (response: Response, token: Token, spare: Request | undefined) => {
       // A page that is being left cannot wait for a second try.
       if (!spare || request.keepalive || !(await isTokenRefused(response, rule, context))) {
         return answer(response)
       }
       step?.('unauthorized')
+      refused = true
       const current = accessToken.peek()
       const isCurrent = current?.kind !== 'token' || current.accessToken === token.accessToken
       const age = now() - (fruitless.get(rule) ?? Number.NEGATIVE_INFINITY)
@@ -213,7 +218,8 @@ export const createApiRequest = (
       if (signal?.aborted || !(await isWanted(request, context))) return answer(response)
       step?.('retried')
       const second = await transmit(spare, renewed)
-      if (await isTokenRefused(second, rule, context)) fruitless.set(rule, now())
+      refused = await isTokenRefused(second, rule, context)
+      if (refused) fruitless.set(rule, now())
       return answer(second)
     }
 
@@ -249,11 +255,14 @@ export const createApiRequest = (
         )
       },
 
+      isRefused: () => refused,
+
       owner: () => attached?.owner,
 
       settle: async (response, spare) => {
         if (!attached) return answer(response)
         hear(response, attached, context)
+        dpop?.hear(response, new URL(request.url).origin)
         // Whether the nonce was to blame or the token, a proof cannot be sent a second time.
         if (dpop && response.status === 401) return await sendWith(spare, attached)
         return await afterFirst(response, attached, spare)

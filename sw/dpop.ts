@@ -57,6 +57,8 @@ export interface Dpop {
     key: DpopKey | undefined,
     accessToken: string,
   ): Promise<RequestInit>
+  /** Takes note of a nonce in the answer to a request that other code has sent (RFC 9449 8.2). */
+  hear(response: Response, origin: string): void
 }
 
 /** What {@link dpop} makes, for the option `dpop`. */
@@ -260,6 +262,15 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
     return true
   }
 
+  const hear = ({ headers }: Response, origin: string): string | null => {
+    const nonce = headers.get('dpop-nonce')
+    if (nonce !== null && nonce !== nonces.get(origin)) {
+      nonces.set(origin, nonce)
+      save()
+    }
+    return nonce
+  }
+
   /** The reason to send the request once more with a new proof, if there is one. */
   const reasonToRepeat = async (
     response: Response,
@@ -269,11 +280,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
     isRefresh: boolean,
   ): Promise<'nonce' | 'clock' | 'resent' | undefined> => {
     const { headers, status } = response
-    const nonce = headers.get('dpop-nonce')
-    if (nonce !== null && nonce !== nonces.get(origin)) {
-      nonces.set(origin, nonce)
-      save()
-    }
+    const nonce = hear(response, origin)
     const error = await errorIn(response, accessToken)
     const isUnread = accessToken && status === 401 && !error && response.type === 'cors'
     if (isUnread && nonce === null) {
@@ -311,6 +318,7 @@ export const dpop = (): DpopOption => (store, platform, tellProblem) => {
 
   return {
     canUse,
+    hear,
 
     prove: async (request, init, key, accessToken) => {
       await load()

@@ -306,6 +306,12 @@ const strategyPart = (name: string, given: unknown): ApiPart | undefined => {
     plugin,
     `${name}: strategy must be one of Workbox, with tokenPlugin() (tokenward/workbox) in plugins.`,
   )
+  const behind = strategy.plugins.slice(strategy.plugins.indexOf(plugin) + 1)
+  // Whoever changes keys after us may take off whose they are.
+  must(
+    !behind.some((each) => 'cacheKeyWillBeUsed' in each || 'requestWillFetch' in each),
+    `${name}: strategy: tokenPlugin() must come after plugins that change requests or keys.`,
+  )
   // Users are told apart by the query of the keys.
   must(
     !strategy.matchOptions?.ignoreSearch,
@@ -361,6 +367,10 @@ const parseApis = (given: unknown, root: URL) => {
   const keys = apis.map(({ rule }) => [rule.origin, ...rule.segments].join('/'))
   const twice = keys.find((key, index) => keys.indexOf(key) < index)
   must(!twice, `apis names ${twice} twice.`)
+  const names = [...new Set(apis.flatMap(({ rule }) => rule.parts ?? []))].flatMap(
+    (part) => part.name ?? [],
+  )
+  must(new Set(names).size === names.length, `apis: two queues have the same name (${names}).`)
   const resources = new Set(apis.flatMap(({ resource }) => resource ?? []))
   must(
     resources.size < 2,

@@ -55,7 +55,7 @@ export const createSession = (
   note?: Note,
   dpop?: Pick<Dpop, 'canUse' | 'changed'>,
   /** What else was kept for the user goes, before anybody hears of the end. */
-  forget: (reason: SignedOutReason) => Promise<unknown> = async () => {},
+  forget?: (reason: SignedOutReason) => Promise<unknown>,
 ) => {
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
@@ -71,10 +71,17 @@ export const createSession = (
     memory = undefined
   }
 
+  /** A session that ended in another worker: what only we have must not outlive it. */
+  const followEnd = async (user: string | undefined) => {
+    const record = await store.read()
+    if (record?.status === 'ended') await forget?.(record.reason)
+    else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
+  }
+
   const others = channel(store.name, () => {
+    const user = memory?.record?.user
     letGo()
-    // If the session is over, the tokens that only we have must not outlive it.
-    if (store.inMemory) store.read().catch(() => {})
+    if (store.inMemory || forget) followEnd(user).catch(() => {})
   })
 
   /** What is stored has gone: who was signed in finds out by asking. */
@@ -165,7 +172,7 @@ export const createSession = (
   const tellEnded = async (reason: SignedOutReason) => {
     renewing = false
     note?.('signed-out', { code: reason })
-    await forget(reason)
+    await forget?.(reason)
     await tellPages({ type: 'signed-out', reason })
   }
 

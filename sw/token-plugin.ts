@@ -16,6 +16,12 @@ export interface TokenPlugin extends StrategyPlugin {
   cacheWillUpdate(callback: Callback & { response: Response }): Promise<Response | undefined>
 }
 
+/** ExpirationPlugin of Workbox 7, which keeps a list of the URLs in the cache. */
+interface Expiration {
+  _getCacheExpiration(cacheName: string): unknown
+  deleteCacheAndMetadata(): Promise<void>
+}
+
 /** The name in the query of a key in the cache that says whose answer it is. */
 const userParam = '__tokenward_user'
 
@@ -80,11 +86,10 @@ export const tokenPlugin = (): TokenPlugin => {
 
       forget: async () => {
         await caches.delete(strategy.cacheName)
-        // ExpirationPlugin keeps a list of what is in the cache.
-        for (const plugin of strategy.plugins) {
-          if ('deleteCacheAndMetadata' in plugin) {
-            await (plugin as { deleteCacheAndMetadata(): Promise<void> }).deleteCacheAndMetadata()
-          }
+        for (const plugin of strategy.plugins as Partial<Expiration>[]) {
+          // It forgets only caches that it has met since the worker was started.
+          plugin._getCacheExpiration?.(strategy.cacheName)
+          await plugin.deleteCacheAndMetadata?.()
         }
       },
 

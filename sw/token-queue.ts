@@ -1,8 +1,15 @@
 import { QueueStore, StorableRequest } from 'workbox-background-sync'
+import { CANCEL_MARK } from '../src/shared/protocol.js'
 import type { ApiDoor, ApiPart } from './api-part.js'
+import { withTimeLimit } from './time-limit.js'
 
 /** Why an entry was dropped. */
-export type DropReason = 'expired' | 'user_changed' | 'logout' | 'no_api'
+export type DropReason = 'expired' | 'user_changed' | 'logout' | 'no_api' | 'failed'
+
+/** ms that a write waits for the one before it, before it is written down. */
+const patience = 5_000
+/** ms that a request that was kept may take. */
+const replayLimit = 60_000
 
 /** How {@link tokenQueue} keeps and sends what was written. */
 export interface TokenQueueOptions {
@@ -23,7 +30,13 @@ export interface TokenQueueOptions {
    * the promise that it returns has settled; if the worker is stopped before, it is called again.
    */
   replayed?: (entry: { request: Request; response: Response }) => unknown
-  /** Called in the worker when an entry is dropped without being sent; likewise at least once. */
+  /**
+   * Called in the worker after an entry was tried in vain: with the answer that means later (401,
+   * 408, 425, 429, 5xx), or without one where the network, or CORS, let none through. What
+   * is behind it waits. `'drop'` takes it out. `tries` counts since the worker was started.
+   */
+  failed?: (entry: { request: Request; response?: Response; tries: number }) => unknown
+  /** Called in the worker when an entry is dropped; likewise at least once. */
   dropped?: (entry: { request: Request; reason: DropReason }) => unknown
 }
 
@@ -80,7 +93,7 @@ const queued = (): Response =>
  * The browser may send a request twice, or lose an answer: give each write an id of its own that
  * the API knows again (`Idempotency-Key`), or it may be applied twice.
  *
- * @param name Different for each queue of a worker
+ * @param name Different for each queue of a token worker
  *
  * @example
  * createTokenWorker({
@@ -95,6 +108,7 @@ export const tokenQueue = (
     maxAge = 7 * 24 * 3600,
     methods = ['POST', 'PUT', 'PATCH', 'DELETE'],
     replayed = () => {},
+    failed = () => {},
     dropped = () => {},
   }: TokenQueueOptions = {},
 ): ApiPart => {
@@ -104,21 +118,40 @@ export const tokenQueue = (
   let tag = ''
   /** The last write that a page has made: the next one waits for it. */
   let last: Promise<unknown> = Promise.resolve()
+  /** The one of them that is on its way to the API. Nothing that is kept overtakes it. */
+  let live: Promise<unknown> | undefined
   let draining: Promise<boolean> | undefined
+  /** Somebody has asked while it was under way: what they have kept may not have been seen. */
+  let again = false
+  /** Counts sign-outs: what was read before one is not to be sent after it. */
+  let forgotten = 0
+  const tries = new Map<number, number>()
 
   /** What the app does with the news is not to stop the queue. */
-  const tell = async (work: () => unknown) => {
+  const tell = async (work: () => unknown): Promise<unknown> => {
     try {
-      await work()
+      return await work()
     } catch (error) {
       reportError(error)
+      return
+    }
+  }
+
+  /** Workbox goes on with a connection that the browser has closed: once more, on a new one. */
+  const onDisk = async <T>(use: (store: QueueStore) => Promise<T>): Promise<T> => {
+    try {
+      return await use(store)
+    } catch {
+      store = new QueueStore(tag)
+      return await use(store)
     }
   }
 
   /** Tells the app, and takes the entry out. In this order: at least once rather than never. */
   const settle = async ({ id }: Entry, news: () => unknown) => {
     await tell(news)
-    await store.deleteEntry(id)
+    tries.delete(id)
+    await onDisk((store) => store.deleteEntry(id))
   }
 
   /** Sends an entry, or drops it; false if it has to wait. */
@@ -130,7 +163,8 @@ export const tokenQueue = (
       await settle(entry, () => request && dropped({ request, reason }))
       return true
     }
-    const isOld = at === undefined || door.now() - at > maxAge * 1000
+    // No number, or one of the future: it would never be too old.
+    const isOld = !(Math.abs(door.now() - Number(at)) <= maxAge * 1000)
     if (!request || !user || isOld) return await drop('expired')
     const current = await door.user()
     // The same user may come back.
@@ -138,57 +172,88 @@ export const tokenQueue = (
     if (current !== user) return await drop('user_changed')
     const exchange = door.begin(request.clone(), { waitUntil: () => {} })
     if (!exchange) return await drop('no_api')
-    const response = await exchange.send(user)
-    if (response.type === 'error' || isToRepeat(response)) return false
-    await settle(entry, () => replayed({ request, response }))
-    return true
+    const response = await withTimeLimit(door.wait, replayLimit, () =>
+      // No network, or an answer that CORS keeps from us.
+      exchange.send(user).catch(() => undefined),
+    )
+    // There is no token to be had, so it was not tried.
+    if (response?.type === 'error') return false
+    if (response && !exchange.isRefused() && !isToRepeat(response)) {
+      await settle(entry, () => replayed({ request, response }))
+      return true
+    }
+    const count = (tries.get(entry.id) ?? 0) + 1
+    tries.set(entry.id, count)
+    const verdict = await tell(() => failed({ request: request.clone(), response, tries: count }))
+    return verdict === 'drop' ? await drop('failed') : false
   }
 
   /** Sends what is kept, in order; false if something is left. */
   const drainLocked = async (): Promise<boolean> => {
     try {
+      const isDecided = await withTimeLimit(door.wait, replayLimit, async () => {
+        await live
+        return true
+      })
+      if (!isDecided) return false
       for (;;) {
-        const entries = await store.getAll()
+        const before = forgotten
+        const entries = await onDisk((store) => store.getAll())
         if (entries.length === 0) return true
-        for (const entry of entries) if (!(await replay(entry))) return false
+        for (const entry of entries) {
+          if (forgotten !== before) break
+          if (!(await replay(entry))) return false
+        }
       }
     } catch {
-      // No network.
+      // The disk fails. What is on it stays.
       return false
     }
   }
 
   const drain = (): Promise<boolean> => {
-    draining ??= door.exclusively(tag, drainLocked).finally(() => {
-      draining = undefined
-    })
+    again = true
+    draining ??= (async () => {
+      try {
+        let isEmpty = true
+        while (again && isEmpty) {
+          again = false
+          isEmpty = await door.exclusively(tag, drainLocked)
+        }
+        return isEmpty
+      } finally {
+        draining = undefined
+      }
+    })()
     return draining
   }
 
-  const keep = async (request: Request, user: string): Promise<Response> => {
+  /** `first`: it was on its way already, so it comes before what has been kept meanwhile. */
+  const keep = async (request: Request, user: string, first: boolean): Promise<Response> => {
     const requestData = (await StorableRequest.fromRequest(request)).toObject()
+    requestData.url = requestData.url.split(CANCEL_MARK)[0] ?? ''
+    // The page that is being left will be gone by then: it can wait for a token.
+    requestData['keepalive'] = false
     // Signed out meanwhile: it would wait for somebody who does not expect it.
     if ((await door.user()) !== user) return Response.error()
     const at = door.now()
     const metadata: Metadata = { user, at }
-    await store.pushEntry({ requestData, timestamp: at, metadata })
+    const entry = { requestData, timestamp: at, metadata }
+    await onDisk(async (store) =>
+      first && (await store.size()) > 0 ? store.unshiftEntry(entry) : store.pushEntry(entry),
+    )
     // Where it is forbidden or does not exist, pages that are opened do.
     await (self.registration as SyncRegistration).sync?.register(tag).catch(() => {})
     return queued()
   }
 
-  const deliver = async (
+  /** Sends a write; keeps it where it finds no network or no token. */
+  const send = async (
     request: Request,
     spare: Request,
     user: string,
     event: ExtendableEvent,
   ): Promise<Response> => {
-    // Not past what waits.
-    if ((await store.size()) > 0) {
-      const response = await keep(spare, user)
-      event.waitUntil(drain())
-      return response
-    }
     try {
       const response = await door.begin(request, event)?.send(user)
       if (response && response.type !== 'error') return response
@@ -196,14 +261,39 @@ export const tokenQueue = (
       // The page has given it up.
       if ((cause as Error).name === 'AbortError') throw cause
     }
-    if (request.signal.aborted) return Response.error()
-    return await keep(spare, user)
+    return door.isCancelled(request) ? Response.error() : await keep(spare, user, true)
+  }
+
+  const deliver = async (
+    request: Request,
+    spare: Request,
+    user: string,
+    event: ExtendableEvent,
+    before: Promise<unknown>,
+  ): Promise<Response> => {
+    const isFree = await withTimeLimit(door.wait, patience, async () => {
+      await before
+      return true
+    })
+    if (door.isCancelled(request)) return Response.error()
+    // Not past what waits. Where the disk cannot tell, the API can be asked all the same.
+    const waiting = await onDisk((store) => store.size()).catch(() => 0)
+    if (!isFree || waiting > 0) {
+      const response = await keep(spare, user, false)
+      event.waitUntil(drain())
+      return response
+    }
+    const sending = send(request, spare, user, event)
+    live = sending.catch(() => {})
+    return await sending
   }
 
   return {
+    name,
+
     connect: (given) => {
       door = given
-      tag = `tokenward ${door.scope} ${name}`
+      tag = `${door.name} ${door.scope} ${name}`
       store = new QueueStore(tag)
       self.addEventListener('sync', (event) => {
         if ((event as ExtendableEvent & { tag: string }).tag !== tag) return
@@ -222,8 +312,7 @@ export const tokenQueue = (
       const delivery = (async () => {
         const user = await door.user()
         if (user === undefined) return await door.begin(request, event)?.send()
-        await before
-        return await deliver(request, spare, user, event)
+        return await deliver(request, spare, user, event, before)
       })()
       last = delivery.catch(() => {})
       return delivery.then((response) => response ?? Response.error())
@@ -231,7 +320,8 @@ export const tokenQueue = (
 
     forget: async (reason) => {
       if (reason !== 'logout') return
-      for (const entry of await store.getAll()) {
+      forgotten++
+      for (const entry of await onDisk((store) => store.getAll())) {
         const request = requestOf(entry)
         await settle(entry, () => request && dropped({ request, reason }))
       }

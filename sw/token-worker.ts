@@ -75,7 +75,7 @@ export const assemble = (
     orphaned: (refreshToken) => void server.revoke(refreshToken).catch(() => {}),
   })
   const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
-  const apiParts = config.apis.flatMap(({ parts = [] }) => parts)
+  const apiParts = [...new Set(config.apis.flatMap(({ parts = [] }) => parts))]
   /** What the app has chosen may fail, and must not hold up the end of a session for long. */
   const forget = (reason: SignedOutReason) =>
     withTimeLimit(platform.wait, forgetLimit, () =>
@@ -87,7 +87,15 @@ export const assemble = (
     if (event.type === 'renewed' || event.type === 'signed-in') void resume()
     return bridge.tellAll(event)
   }
-  const session = createSession(store, root, platform, tellAll, note, dpop, forget)
+  const session = createSession(
+    store,
+    root,
+    platform,
+    tellAll,
+    note,
+    dpop,
+    apiParts.length > 0 ? forget : undefined,
+  )
   const server = createAuthorizationServer(config, store, platform, session.tellProblem, dpop)
   const transactions = createTransactions(store, now, server.randomValue, root)
   const silentLogin = createSilentLogin(
@@ -144,6 +152,7 @@ export const assemble = (
     dpop,
   )
   const door: ApiDoor = {
+    name: store.name,
     scope: root,
     begin: (request, event) => {
       const what = intercept(request)
@@ -158,7 +167,10 @@ export const assemble = (
       return record?.status === 'active' ? ownerOf(record) : undefined
     },
     exclusively: (name, work) => platform.lock(name, new AbortController().signal, work),
+    isCancelled: (request) =>
+      request.signal.aborted || cancellation.signalOf(request)?.aborted === true,
     now,
+    wait: platform.wait,
   }
   for (const part of apiParts) part.connect(door)
   const login = createLogin(config, server, transactions, session, platform, note, dpop)

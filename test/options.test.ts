@@ -120,6 +120,28 @@ describe('a bad configuration is refused by name (CF-02)', () => {
       /must not ignore the query/,
     ],
     [
+      'a strategy with our plugin before one that changes keys',
+      {
+        apis: [
+          {
+            url: '/api/',
+            strategy: { plugins: [tokenPlugin(), { cacheKeyWillBeUsed: () => '' }] },
+          },
+        ],
+      },
+      /must come after plugins/,
+    ],
+    [
+      'two queues with one name',
+      {
+        apis: [
+          { url: '/a/', queue: { name: 'notes' } },
+          { url: '/b/', queue: { name: 'notes' } },
+        ],
+      },
+      /two queues have the same name/,
+    ],
+    [
       'a queue that is a name',
       { apis: [{ url: '/api/', queue: 'notes' }] },
       /queue must be tokenQueue/,

@@ -14,14 +14,14 @@ const apps = [
   },
   {
     title: 'worker: createTokenWorker, default options',
-    budget: 28,
+    budget: 28.5,
     code: `import { createTokenWorker } from './sw/index.ts'
       createTokenWorker({ issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'] })
         .listen({ claim: true })`,
   },
   {
     title: 'worker: createTokenWorker, every option',
-    budget: 30.5,
+    budget: 31,
     code: `import { createTokenWorker, dpop, jwks, staticRoutes } from './sw/index.ts'
       createTokenWorker({
         issuer: 'https://login.example.com', clientId: 'app', apis: ['/api/'],

@@ -12,10 +12,14 @@ const createWorld = () => {
   const exchange = (owner: string | undefined): ApiExchange => ({
     send: async () => new Response(),
     attach: async () => new Request(url, { headers: { authorization: 'Bearer secret' } }),
+    isRefused: () => false,
     owner: () => owner,
     settle: settled,
   })
   const door: ApiDoor = {
+    name: 'tokenward',
+    isCancelled: () => false,
+    wait: () => new Promise(() => {}),
     scope: 'https://app.example/',
     begin: (request) => (request.url.startsWith('https://api.') ? exchange(user) : undefined),
     user: async () => user,

@@ -27,7 +27,10 @@ const createWorld = (options: TokenQueueOptions = {}) => {
     now: 1_000_000,
     isApi: true,
     answer: (async () => new Response('ok')) as (body: string) => Promise<Response>,
+    isRefused: false,
+    isCancelled: false,
   }
+  const waits: { ms: number; end: () => void }[] = []
   const sent: string[] = []
   const door: ApiDoor = {
     scope,
@@ -40,6 +43,7 @@ const createWorld = (options: TokenQueueOptions = {}) => {
               sent.push(body)
               return await state.answer(body)
             },
+            isRefused: () => state.isRefused,
             attach: async () => request,
             owner: () => state.user,
             settle: async (response) => response,
@@ -47,7 +51,14 @@ const createWorld = (options: TokenQueueOptions = {}) => {
         : undefined,
     user: async () => state.user,
     exclusively: (_name, work) => work(),
+    name: 'tokenward issuer client',
+    isCancelled: ({ signal }) => state.isCancelled || signal.aborted,
     now: () => state.now,
+    wait: (ms, signal) =>
+      new Promise((end, stop) => {
+        waits.push({ ms, end })
+        signal?.addEventListener('abort', stop)
+      }),
   }
   const news: string[] = []
   const queue = tokenQueue('notes', {
@@ -60,9 +71,12 @@ const createWorld = (options: TokenQueueOptions = {}) => {
   queue.connect(door)
   const background: Promise<unknown>[] = []
   const event = { waitUntil: (work: Promise<unknown>) => background.push(work) }
-  const store = new QueueStore(`tokenward ${scope} notes`)
+  const tag = `tokenward issuer client ${scope} notes`
+  const store = new QueueStore(tag)
   return {
     state,
+    door,
+    waits,
     sent,
     news,
     queue,
@@ -75,11 +89,11 @@ const createWorld = (options: TokenQueueOptions = {}) => {
         event as unknown as WorkerEvent,
       ),
     /** The browser's event; says whether it has to come again. */
-    sync: async (tag = `tokenward ${scope} notes`) => {
+    sync: async (name = tag) => {
       let isDone = true
       const works: Promise<unknown>[] = []
       for (const listener of listeners) {
-        listener({ tag, waitUntil: (work: Promise<unknown>) => works.push(work) })
+        listener({ tag: name, waitUntil: (work: Promise<unknown>) => works.push(work) })
       }
       await Promise.all(works).catch(() => {
         isDone = false
@@ -172,11 +186,79 @@ describe('a write', () => {
     const { write, state } = createWorld()
     state.answer = offline
     const push = vi.spyOn(QueueStore.prototype, 'pushEntry')
-    push.mockRejectedValueOnce(new DOMException('full', 'QuotaExceededError'))
+    push.mockRejectedValue(new DOMException('full', 'QuotaExceededError'))
     await expect(write('1')).rejects.toThrow('full')
     push.mockRestore()
     // The next one is not held up by it.
     expect((await write('2'))?.status).toBe(202)
+  })
+})
+
+describe('a write that the page has cancelled', () => {
+  test('while it waited is not kept, nor behind what waits (IN-14)', async () => {
+    const { write, store, state } = createWorld()
+    state.answer = offline
+    await write('1')
+    state.isCancelled = true
+    expect((await write('2'))?.type).toBe('error')
+    expect(await store.size()).toBe(1)
+  })
+
+  test('by name, and was not cancelled, is kept without the name and without keepalive', async () => {
+    const { queue, store, state } = createWorld()
+    state.answer = offline
+    const init = { method: 'POST', body: '1', keepalive: true }
+    const request = new Request(`${api}?a=b#tokenward-cancel=id`, init)
+    await queue.answer(request, { waitUntil: () => {} } as unknown as WorkerEvent)
+    const [entry] = await store.getAll()
+    expect(entry?.requestData).toMatchObject({ url: `${api}?a=b`, keepalive: false })
+  })
+})
+
+describe('a write behind one that hangs', () => {
+  test('is written down after 5 s, and stays behind it (OF-05)', async () => {
+    const { write, sent, state, store, waits, sync } = createWorld()
+    let fail = (_: Error) => {}
+    state.answer = () =>
+      new Promise((_resolve, reject) => {
+        fail = reject
+      })
+    const first = write('1')
+    await vi.waitFor(() => expect(sent).toEqual(['1']))
+    const second = write('2')
+    await vi.waitFor(() => expect(waits.some(({ ms }) => ms === 5_000)).toBe(true))
+    for (const { ms, end } of waits) if (ms === 5_000) end()
+    expect((await second)?.status).toBe(202)
+    expect(await store.size()).toBe(1)
+    state.answer = async () => new Response('ok')
+    fail(new TypeError('Failed to fetch'))
+    expect((await first)?.status).toBe(202)
+    await sync()
+    expect(sent).toEqual(['1', '1', '2'])
+  })
+})
+
+describe('the database of Workbox', () => {
+  test('is opened again where the browser has closed it (B62)', async () => {
+    const { write, state, store, sent } = createWorld()
+    state.answer = offline
+    await write('1')
+    const size = vi.spyOn(QueueStore.prototype, 'size')
+    size.mockRejectedValueOnce(new DOMException('closed', 'InvalidStateError'))
+    state.answer = async () => new Response('ok')
+    expect((await write('2'))?.status).toBe(202)
+    size.mockRestore()
+    await vi.waitFor(() => expect(sent).toEqual(['1', '1', '2']))
+    await vi.waitFor(async () => expect(await store.size()).toBe(0))
+  })
+
+  test('that fails altogether keeps no write from the API', async () => {
+    const { write, sent } = createWorld()
+    const size = vi.spyOn(QueueStore.prototype, 'size')
+    size.mockRejectedValue(new DOMException('broken', 'UnknownError'))
+    expect((await write('1'))?.status).toBe(200)
+    size.mockRestore()
+    expect(sent).toEqual(['1'])
   })
 })
 
@@ -292,6 +374,86 @@ describe('what is kept', () => {
     await world.queue.forget('logout')
     expect(left).toEqual([2, 1, 1])
     expect(await world.store.size()).toBe(0)
+  })
+
+  test('is told when it was tried in vain, and goes when the app says so', async () => {
+    const failed = vi.fn<NonNullable<TokenQueueOptions['failed']>>(() => undefined)
+    const world = createWorld({ failed })
+    await keep(world, '1', '2')
+    failed.mockClear()
+    world.state.answer = async (body) => {
+      if (body === '1') throw new TypeError('CORS')
+      return new Response('ok')
+    }
+    expect(await world.sync()).toBe(false)
+    world.state.answer = async (body) => new Response(null, { status: body === '1' ? 500 : 200 })
+    expect(await world.sync()).toBe(false)
+    const calls = failed.mock.calls.map(([{ tries, response }]) => [tries, response?.status])
+    // The first one was when the second was written.
+    expect(calls).toEqual([
+      [2, undefined],
+      [3, 500],
+    ])
+    failed.mockReturnValue('drop')
+    expect(await world.sync()).toBe(true)
+    expect(world.news).toEqual(['dropped 1 failed', 'replayed 2 200'])
+  })
+
+  test('stays where the API refuses the token by a 200 (expired)', async () => {
+    const world = createWorld()
+    await keep(world, '1')
+    world.state.isRefused = true
+    expect(await world.sync()).toBe(false)
+    world.state.isRefused = false
+    expect(await world.sync()).toBe(true)
+    expect(world.news).toEqual(['replayed 1 200'])
+  })
+
+  test('is not sent after a sign-out that came while it was (SE-01, SE-07)', async () => {
+    const world = createWorld()
+    await keep(world, '1', '2', '3')
+    let answer = (_: Response) => {}
+    world.state.answer = () =>
+      new Promise((resolve) => {
+        answer = resolve
+      })
+    const draining = world.sync()
+    await vi.waitFor(() => expect(world.sent).toEqual(['1']))
+    await world.queue.forget('logout')
+    // The same user is back at once.
+    answer(new Response('ok'))
+    expect(await draining).toBe(true)
+    expect(world.sent).toEqual(['1'])
+    expect(world.news.filter((news) => news.startsWith('dropped'))).toHaveLength(3)
+  })
+
+  test('is seen also if it came at the end of a round', async () => {
+    const world = createWorld()
+    const locked = world.door.exclusively
+    // A lock takes a moment to be released.
+    world.door.exclusively = async (name, work) => {
+      const result = await locked(name, work)
+      await new Promise((resolve) => setTimeout(resolve, 8))
+      return result
+    }
+    await keep(world, '1')
+    const round = world.sync()
+    await vi.waitFor(async () => expect(await world.store.size()).toBe(0))
+    await keep(world, '2')
+    await round
+    await world.queue.resume()
+    expect(await world.store.size()).toBe(0)
+  })
+
+  test('and says that it is of the future, or of no time, is too old (CF-01)', async () => {
+    const world = createWorld()
+    const requestData = { url: api, headers: {}, method: 'POST' }
+    for (const at of [Number.POSITIVE_INFINITY, Number.NaN, 'x', world.state.now * 1e9]) {
+      const metadata = { user: 'alice', at }
+      await world.store.pushEntry({ requestData, timestamp: 0, metadata })
+    }
+    expect(await world.sync()).toBe(true)
+    expect(world.sent).toEqual([])
   })
 
   test('goes on where the callbacks of the app throw', async () => {

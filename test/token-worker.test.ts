@@ -920,6 +920,22 @@ describe('a part of an API', () => {
     expect(eventsAt()).toContain('signed-out')
   })
 
+  test('of one worker forgets a user who signs out, or is replaced, in another (SE-01, SE-08)', async () => {
+    const { part, heard } = createPart('x')
+    const world = createPartWorld(part)
+    const here = world.start()
+    await here.signIn()
+    await here.fetchApi()
+    // Both have the same part: it hears it from the one, and from the other by its announcement.
+    const there = world.start()
+    await there.signIn('bob')
+    await vi.waitFor(() => expect(heard).toEqual(['user_changed', 'user_changed']))
+    heard.length = 0
+    await here.fetchApi()
+    await there.call('logout', { local: true })
+    await vi.waitFor(() => expect(heard).toEqual(['logout', 'logout']))
+  })
+
   test('that takes too long, or fails, does not keep anybody signed in (SE-01)', async () => {
     const { part } = createPart('x', { forget: () => new Promise(() => {}) })
     const { start, browser } = createPartWorld(part)

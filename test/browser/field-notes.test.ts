@@ -182,7 +182,7 @@ const dispatchSync = async () => {
   await devTools.send('ServiceWorker.dispatchSyncEvent', {
     origin: demo.site.origin,
     registrationId: await registration,
-    tag: `tokenward ${scope} notes`,
+    tag: `${stored().databaseName} ${scope} notes`,
     lastChance: false,
   })
   await devTools.detach()

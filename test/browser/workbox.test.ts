@@ -328,7 +328,7 @@ describe('tokenQueue()', () => {
     expect(await send(4)).toBe('202 queued')
     await expect.poll(() => flaky.answered).toContain('3 503')
     flaky.answer = 409
-    await dispatchSync(page, `tokenward ${world.url} flaky`)
+    await dispatchSync(page, `${world.databaseName} ${world.url} flaky`)
     await expect.poll(() => flaky.answered).toContain('4 409')
     expect(await newsIn(page)).toEqual([3, 4].map((n) => ['replayed', 'POST', `?${n}`, 409]))
     expect(flaky.answered.filter((answer) => answer.startsWith('2'))).toEqual([])
@@ -343,11 +343,11 @@ describe('tokenQueue()', () => {
     await context.setOffline(true)
     await write(page, 1)
     await page.close()
-    await context.setOffline(false)
-    // Alice's session is over, and it is bob who sits there.
+    // Alice's session is over, and it is bob who sits there when the network is back.
     world.as.revokeRefreshTokens()
     world.as.endSessions()
     world.as.setAutoSignIn('bob')
+    await context.setOffline(false)
     const other = await openApp(context, world.url)
     await other.evaluate(() => window.auth.renew().catch(() => {}))
     expect(await sessionIn(other)).toBeUndefined()
