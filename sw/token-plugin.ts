@@ -114,12 +114,10 @@ export const tokenPlugin = (): TokenPlugin => {
 
     cacheKeyWillBeUsed: async ({ request, mode, state }) => {
       const user = await userOf(mode === 'write' ? { state } : {})
-      const { origin, pathname, search, headers } = Object.assign(new URL(request.url), {
-        headers: request.headers,
-      })
+      const { origin, pathname, search } = new URL(request.url)
       const query = `${search ? `${search}&` : '?'}${userParam}=${encodeURIComponent(user)}`
       // The headers are what `Vary` is compared with.
-      return new Request(origin + pathname + query, { headers })
+      return new Request(origin + pathname + query, { headers: request.headers })
     },
 
     cacheWillUpdate: async ({ response, state }) => {
