@@ -151,6 +151,12 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
       request: Request,
       context: RequestContext = { clientId: 'page-1', keepAlive },
     ): Promise<Response> => await parts.apiRequest(request, rule, context).send()
+    /** As a strategy of Workbox sends it: by itself. */
+    const sendItself = async (url: string): Promise<Response> => {
+      const exchange = parts.apiRequest(new Request(url), rule, { clientId: 'page-1', keepAlive })
+      const request = await exchange.attach()
+      return await exchange.settle(await platform.fetch(request.clone()), request)
+    }
     return {
       ...{ platform, events, visit, pageCalls, leave, store: opened },
       frames: () => frames,
@@ -164,6 +170,7 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
 
       fetch: (init: RequestInit = {}, url = api) => send(new Request(url, init)),
       send,
+      sendItself,
 
       record: async () => (await opened.read()) as ActiveRecord,
       keyOf: async () => ((await opened.read()) as ActiveRecord).dpopKey as DpopKey,
@@ -923,6 +930,14 @@ describe('at an API', () => {
     apiOptions.headers = {}
     expect(await nonceOf('https://api.example/c')).toBe('three')
     expect(await nonceOf('https://api.other.example/b')).toBe('two')
+  })
+
+  test('a nonce in an answer to a request that other code has sent is used, too', async () => {
+    const { worker, calls, apiOptions } = await signedIn()
+    apiOptions.headers = { 'dpop-nonce': 'one' }
+    expect((await worker.sendItself('https://api.example/a')).status).toBe(200)
+    expect((await worker.sendItself('https://api.example/b')).status).toBe(200)
+    expect(calls.map(({ checked }) => checked?.claims['nonce'])).toEqual([undefined, 'one'])
   })
 
   test('an answer whose challenge is hidden but not its nonce is understood (DP-06)', async () => {
