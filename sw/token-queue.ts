@@ -154,24 +154,30 @@ export const tokenQueue = (
     await onDisk((store) => store.deleteEntry(id))
   }
 
+  const drop = async (entry: Entry, reason: DropReason): Promise<true> => {
+    const request = requestOf(entry)
+    await settle(entry, () => request && dropped({ request, reason }))
+    return true
+  }
+
+  /** Is this over in time? However it ends. */
+  const isOverWithin = async (ms: number, work: Promise<unknown> | undefined): Promise<boolean> =>
+    (await withTimeLimit(door.wait, ms, () => Promise.allSettled([work]))) !== undefined
+
   /** Sends an entry, or drops it; false if it has to wait. */
   const replay = async (entry: Entry): Promise<boolean> => {
     // A script may have written anything there.
     const { user, at } = Object(entry.metadata) as Partial<Metadata>
     const request = requestOf(entry)
-    const drop = async (reason: DropReason) => {
-      await settle(entry, () => request && dropped({ request, reason }))
-      return true
-    }
     // No number, or one of the future: it would never be too old.
     const isOld = !(Math.abs(door.now() - Number(at)) <= maxAge * 1000)
-    if (!request || !user || isOld) return await drop('expired')
+    if (!request || !user || isOld) return await drop(entry, 'expired')
     const current = await door.user()
     // The same user may come back.
     if (current === undefined) return false
-    if (current !== user) return await drop('user_changed')
+    if (current !== user) return await drop(entry, 'user_changed')
     const exchange = door.begin(request.clone(), { waitUntil: () => {} })
-    if (!exchange) return await drop('no_api')
+    if (!exchange) return await drop(entry, 'no_api')
     const response = await withTimeLimit(door.wait, replayLimit, () =>
       // No network, or an answer that CORS keeps from us.
       exchange.send(user).catch(() => undefined),
@@ -185,17 +191,13 @@ export const tokenQueue = (
     const count = (tries.get(entry.id) ?? 0) + 1
     tries.set(entry.id, count)
     const verdict = await tell(() => failed({ request: request.clone(), response, tries: count }))
-    return verdict === 'drop' ? await drop('failed') : false
+    return verdict === 'drop' ? await drop(entry, 'failed') : false
   }
 
   /** Sends what is kept, in order; false if something is left. */
   const drainLocked = async (): Promise<boolean> => {
     try {
-      const isDecided = await withTimeLimit(door.wait, replayLimit, async () => {
-        await live
-        return true
-      })
-      if (!isDecided) return false
+      if (!(await isOverWithin(replayLimit, live))) return false
       for (;;) {
         const before = forgotten
         const entries = await onDisk((store) => store.getAll())
@@ -271,10 +273,7 @@ export const tokenQueue = (
     event: ExtendableEvent,
     before: Promise<unknown>,
   ): Promise<Response> => {
-    const isFree = await withTimeLimit(door.wait, patience, async () => {
-      await before
-      return true
-    })
+    const isFree = await isOverWithin(patience, before)
     if (door.isCancelled(request)) return Response.error()
     // Not past what waits. Where the disk cannot tell, the API can be asked all the same.
     const waiting = await onDisk((store) => store.size()).catch(() => 0)
@@ -321,10 +320,7 @@ export const tokenQueue = (
     forget: async (reason) => {
       if (reason !== 'logout') return
       forgotten++
-      for (const entry of await onDisk((store) => store.getAll())) {
-        const request = requestOf(entry)
-        await settle(entry, () => request && dropped({ request, reason }))
-      }
+      for (const entry of await onDisk((store) => store.getAll())) await drop(entry, reason)
     },
 
     resume: drain,

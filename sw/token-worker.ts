@@ -58,6 +58,12 @@ export interface TokenWorker {
 /** ms that the caches of a user may take to be deleted, before pages hear of the end regardless. */
 const forgetLimit = 3_000
 
+/** Of an event that brings no client, nobody knows who sent the request. */
+const contextOf = (event: Pick<ExtendableEvent, 'waitUntil'>): RequestContext => ({
+  clientId: 'clientId' in event ? (event.clientId as string) : '',
+  keepAlive: (work) => event.waitUntil(work.catch(() => {})),
+})
+
 /** The parts, in the order of the data flow. The simulation makes stores that it has broken. */
 export const assemble = (
   config: Config,
@@ -77,25 +83,18 @@ export const assemble = (
   const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
   const apiParts = [...new Set(config.apis.flatMap(({ parts = [] }) => parts))]
   /** What the app has chosen may fail, and must not hold up the end of a session for long. */
-  const forget = (reason: SignedOutReason) =>
+  const forgetAll = (reason: SignedOutReason) =>
     withTimeLimit(platform.wait, forgetLimit, () =>
       Promise.allSettled(apiParts.map((part) => part.forget(reason))),
     )
+  const forget = apiParts.length > 0 ? forgetAll : undefined
   const resume = () => Promise.allSettled(apiParts.map((part) => part.resume()))
   const tellAll = (event: WireEvent) => {
     // Not waited for: what was put off needs the token that this is about.
     if (event.type === 'renewed' || event.type === 'signed-in') void resume()
     return bridge.tellAll(event)
   }
-  const session = createSession(
-    store,
-    root,
-    platform,
-    tellAll,
-    note,
-    dpop,
-    apiParts.length > 0 ? forget : undefined,
-  )
+  const session = createSession(store, root, platform, tellAll, note, dpop, forget)
   const server = createAuthorizationServer(config, store, platform, session.tellProblem, dpop)
   const transactions = createTransactions(store, now, server.randomValue, root)
   const silentLogin = createSilentLogin(
@@ -156,11 +155,7 @@ export const assemble = (
     scope: root,
     begin: (request, event) => {
       const what = intercept(request)
-      const clientId = 'clientId' in event ? (event.clientId as string) : ''
-      const keepAlive = (work: Promise<unknown>) => event.waitUntil(work.catch(() => {}))
-      return what?.kind === 'api'
-        ? apiRequest(request, what.rule, { clientId, keepAlive })
-        : undefined
+      return what?.kind === 'api' ? apiRequest(request, what.rule, contextOf(event)) : undefined
     },
     user: async () => {
       const record = await session.read()
@@ -250,6 +245,7 @@ export const assemble = (
 
   const tidy = async () => {
     await store.tidy(authUrls.login)
+    if (!forget) return
     // A worker may have been stopped right after the session's end.
     const record = await session.read()
     if (record?.status === 'ended') await forget(record.reason)
@@ -325,10 +321,9 @@ export const createTokenWorker = (
     if (isLost) event.respondWith(redirectBack(platform.scope()))
     const what = parts?.intercept(event.request)
     if (!what) return isLost
-    const keepAlive = (work: Promise<unknown>) => event.waitUntil(work.catch(() => {}))
-    const context = { clientId: event.clientId, keepAlive }
+    const context = contextOf(event)
     // A navigation preload that nobody waits for is an error in the worker's console.
-    if (what.kind === 'auth-navigation') keepAlive(Promise.resolve(event.preloadResponse))
+    if (what.kind === 'auth-navigation') context.keepAlive(Promise.resolve(event.preloadResponse))
     event.respondWith(
       (async () => await answer(what, event, context))().catch(() =>
         // For the page a rejection is the same network error, but the worker's console calls it

@@ -82,6 +82,15 @@ const createWorld = (options: TokenQueueOptions = {}) => {
     queue,
     registered,
     store,
+    /** From now on the API does not answer, until the network is said to be gone. */
+    hang: () => {
+      let fail = (_: Error) => {}
+      state.answer = () =>
+        new Promise((_resolve, reject) => {
+          fail = reject
+        })
+      return (error: Error) => fail(error)
+    },
     whenQuiet: () => Promise.all(background),
     write: (body: string, init: RequestInit = {}) =>
       queue.answer(
@@ -129,12 +138,8 @@ describe('a write', () => {
   })
 
   test('waits for the one before it, so that the order stays', async () => {
-    const { write, sent, state, store } = createWorld()
-    let fail = (_: Error) => {}
-    state.answer = () =>
-      new Promise((_resolve, reject) => {
-        fail = reject
-      })
+    const { write, sent, state, store, hang } = createWorld()
+    const fail = hang()
     const first = write('1')
     await vi.waitFor(() => expect(sent).toEqual(['1']))
     const second = write('2')
@@ -217,12 +222,8 @@ describe('a write that the page has cancelled', () => {
 
 describe('a write behind one that hangs', () => {
   test('is written down after 5 s, and stays behind it (OF-05)', async () => {
-    const { write, sent, state, store, waits, sync } = createWorld()
-    let fail = (_: Error) => {}
-    state.answer = () =>
-      new Promise((_resolve, reject) => {
-        fail = reject
-      })
+    const { write, sent, state, store, waits, sync, hang } = createWorld()
+    const fail = hang()
     const first = write('1')
     await vi.waitFor(() => expect(sent).toEqual(['1']))
     const second = write('2')

@@ -8,6 +8,7 @@ import { launchOptions } from '../support/browser.mjs'
 import { read, root } from '../support/docs.js'
 import {
   authorizationsAt,
+  dispatchSync,
   eventsIn,
   expireToken,
   refreshesAt,
@@ -168,26 +169,6 @@ const journal = () =>
       }),
   )
 
-/** Background Sync, which a browser without a user may leave out. */
-const dispatchSync = async () => {
-  const scope = `${demo.url}notes/`
-  const devTools = await context.newCDPSession(page)
-  const registration = new Promise<string>((resolve) => {
-    devTools.on('ServiceWorker.workerRegistrationUpdated', ({ registrations }) => {
-      const found = registrations.find(({ scopeURL }) => scopeURL === scope)
-      if (found) resolve(found.registrationId)
-    })
-  })
-  await devTools.send('ServiceWorker.enable')
-  await devTools.send('ServiceWorker.dispatchSyncEvent', {
-    origin: demo.site.origin,
-    registrationId: await registration,
-    tag: `${stored().databaseName} ${scope} notes`,
-    lastChance: false,
-  })
-  await devTools.detach()
-}
-
 /** What has happened, for a table of docs/pwa.md. */
 const createRecord = () => {
   const rows: string[] = []
@@ -329,7 +310,8 @@ describe('an app that nobody has open', () => {
     await expect.poll(journal).toEqual(['queued', 'queued'])
     await page.goto('about:blank')
     await context.setOffline(false)
-    await dispatchSync()
+    const scope = `${demo.url}notes/`
+    await dispatchSync(page, scope, `${stored().databaseName} ${scope} notes`)
     await expect
       .poll(applied)
       .toEqual(['alice POST North meadow', 'alice POST Oak row', 'alice PUT North meadow, wet'])

@@ -3,6 +3,7 @@ import type { Page } from 'playwright-core'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { bundleWorker } from '../support/bundled-worker.js'
 import {
+  dispatchSync,
   eventsIn,
   expireToken,
   fetchIn,
@@ -30,24 +31,6 @@ const flaky = {
 }
 
 const world = useWorld({ mounts: { '/flaky/': flaky.handle } })
-
-/** What the browser does when it thinks that it is online: Background Sync. */
-const dispatchSync = async (page: Page, tag: string) => {
-  const session = await page.context().newCDPSession(page)
-  const registration = new Promise<string>((resolve) => {
-    session.on('ServiceWorker.workerRegistrationUpdated', ({ registrations: [found] }) => {
-      if (found) resolve(found.registrationId)
-    })
-  })
-  await session.send('ServiceWorker.enable')
-  await session.send('ServiceWorker.dispatchSyncEvent', {
-    origin: world.site.origin,
-    registrationId: await registration,
-    tag,
-    lastChance: false,
-  })
-  await session.detach()
-}
 
 /** Profiles opened from now on get a worker with this entry of `apis`, beside the API as it is. */
 const useEntry = async (entry: string, more = '') => {
@@ -104,6 +87,24 @@ const whenCached = async (page: Page, count: number): Promise<string[]> => {
     if (found.length === count) return found
   }
 }
+
+/** The URLs that ExpirationPlugin has noted. */
+const expirationsIn = (page: Page): Promise<unknown[]> =>
+  page.evaluate(
+    () =>
+      new Promise((resolve, reject) => {
+        const opening = indexedDB.open('workbox-expiration')
+        opening.onerror = () => reject(opening.error)
+        opening.onsuccess = () => {
+          const db = opening.result
+          const reading = db.transaction('cache-entries').objectStore('cache-entries').getAll()
+          reading.onsuccess = () => {
+            db.close()
+            resolve(reading.result.map(({ url }) => url))
+          }
+        }
+      }),
+  )
 
 const me = () => `${world.api.url}/me`
 const subjectIn = async (page: Page): Promise<unknown> => {
@@ -167,8 +168,11 @@ describe('a strategy of Workbox with tokenPlugin()', () => {
     expect(await cachesIn(page)).toEqual([])
     expect(await subjectIn(page)).toBe('bob')
     await whenCached(page, 1)
+    // A worker that has not met the cache yet.
+    await stopWorkers(page)
     await page.evaluate(() => window.auth.logout({ local: true }))
     expect(await cachesIn(page)).toEqual([])
+    expect(await expirationsIn(page)).toEqual([])
     const { status } = await fetchIn(page, me())
     expect(status).toBe(401)
     expect(await cachesIn(page)).toEqual([])
@@ -328,7 +332,7 @@ describe('tokenQueue()', () => {
     expect(await send(4)).toBe('202 queued')
     await expect.poll(() => flaky.answered).toContain('3 503')
     flaky.answer = 409
-    await dispatchSync(page, `${world.databaseName} ${world.url} flaky`)
+    await dispatchSync(page, world.url, `${world.databaseName} ${world.url} flaky`)
     await expect.poll(() => flaky.answered).toContain('4 409')
     expect(await newsIn(page)).toEqual([3, 4].map((n) => ['replayed', 'POST', `?${n}`, 409]))
     expect(flaky.answered.filter((answer) => answer.startsWith('2'))).toEqual([])

@@ -380,6 +380,25 @@ export const stopWorkers = async (page: Page): Promise<void> => {
   await detach()
 }
 
+/** Background Sync: has the browser fire the event, which without a user it may leave out. */
+export const dispatchSync = async (page: Page, scope: string, tag: string): Promise<void> => {
+  const session = await page.context().newCDPSession(page)
+  const registration = new Promise<string>((resolve) => {
+    session.on('ServiceWorker.workerRegistrationUpdated', ({ registrations }) => {
+      const found = registrations.find(({ scopeURL }) => scopeURL === scope)
+      if (found) resolve(found.registrationId)
+    })
+  })
+  await session.send('ServiceWorker.enable')
+  await session.send('ServiceWorker.dispatchSyncEvent', {
+    origin: new URL(scope).origin,
+    registrationId: await registration,
+    tag,
+    lastChance: false,
+  })
+  await session.detach()
+}
+
 /** The session record as it lies on the disk: docs/storage.md. */
 export type StoredRecord = {
   status: 'active' | 'ended'
