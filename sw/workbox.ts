@@ -1,3 +1,3 @@
-export type { ApiDoor, ApiPart, ApiStrategy, StrategyPlugin } from './api-part.js'
-export { type TokenPlugin, tokenPlugin } from './token-plugin.js'
-export { type DropReason, type TokenQueueOptions, tokenQueue } from './token-queue.js'
+export type { ApiDoor, ApiPart, ApiStrategy, StrategyPlugin } from './offline/api-part.js'
+export { type TokenPlugin, tokenPlugin } from './offline/token-plugin.js'
+export { type DropReason, type TokenQueueOptions, tokenQueue } from './offline/token-queue.js'

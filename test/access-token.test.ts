@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
-import { withTokens } from '../sw/session.js'
-import type { SilentLogin, SilentLoginRequest } from '../sw/silent-login.js'
-import type { ActiveRecord, SessionRecord } from '../sw/store.js'
+import { withTokens } from '../sw/session/session.js'
+import type { ActiveRecord, SessionRecord } from '../sw/session/store.js'
+import type { SilentLogin, SilentLoginRequest } from '../sw/token/silent-login.js'
 import { json } from './support/fake-authorization-server.js'
 import { noNetwork, settle } from './support/fake-platform.js'
 import { createUnitWorld, type UnitWorld, type WorldOptions } from './support/worker-parts.js'
@@ -561,7 +561,7 @@ describe('the way to a new token', () => {
       ...restarted.platform,
       lock: ((name, ...rest) => lock(`x ${name}`, ...rest)) as typeof lock,
     }
-    const { createAccessToken } = await import('../sw/access-token.js')
+    const { createAccessToken } = await import('../sw/token/access-token.js')
     const again = createAccessToken(
       { leeway: 0, rotationGrace: 0, lockName: 'lock' },
       restarted.session,

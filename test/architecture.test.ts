@@ -169,7 +169,7 @@ describe('the lint rules', () => {
       'workbox-background-sync',
       'workbox-window',
     ]
-    const everything = imports(...dependencies, '../src/token-manager.js', '../sw/login.js')
+    const everything = imports(...dependencies, '../src/token-manager.js', '../../sw/login.js')
     expect(
       lint({
         'src/token-manager.ts': everything,
@@ -178,10 +178,15 @@ describe('the lint rules', () => {
         'src/shared/errors.ts': imports(...dependencies, '../register.js', './protocol.js'),
         'sw/token-worker.ts': everything,
         'sw/page-bridge.ts': everything,
-        'sw/store.ts': everything,
-        'sw/authorization-server.ts': everything,
-        'sw/token-queue.ts': everything,
-        'sw/login.ts': imports('../src/shared/errors.js', './store.js'),
+        'sw/session/store.ts': everything,
+        'sw/server/authorization-server.ts': everything,
+        'sw/offline/token-queue.ts': everything,
+        'sw/sign-in/login.ts': imports(
+          '../../src/shared/errors.js',
+          '../session/store.js',
+          '../platform.js',
+          './transactions.js',
+        ),
       }),
     ).toEqual({
       'src/token-manager.ts': 7,
@@ -190,16 +195,16 @@ describe('the lint rules', () => {
       'src/shared/errors.ts': 6,
       'sw/token-worker.ts': 7,
       'sw/page-bridge.ts': 6,
-      'sw/store.ts': 6,
-      'sw/authorization-server.ts': 6,
-      'sw/token-queue.ts': 6,
-      'sw/login.ts': 0,
+      'sw/session/store.ts': 6,
+      'sw/server/authorization-server.ts': 6,
+      'sw/offline/token-queue.ts': 6,
+      'sw/sign-in/login.ts': 0,
     })
   })
 
   test('let the worker meet the outside world in sw/platform.ts alone', () => {
-    expect(lint({ 'sw/refresh.ts': platform, 'sw/platform.ts': platform })).toEqual({
-      'sw/refresh.ts': 8,
+    expect(lint({ 'sw/token/refresh.ts': platform, 'sw/platform.ts': platform })).toEqual({
+      'sw/token/refresh.ts': 8,
       'sw/platform.ts': 0,
     })
   })

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { longestPause, longestWindow, pauseAfter } from '../sw/backoff.js'
+import { longestPause, longestWindow, pauseAfter } from '../sw/session/backoff.js'
 
 describe('the pause after failed renewals (RF-06)', () => {
   test('lies in a window that doubles with each failure, up to a minute', () => {

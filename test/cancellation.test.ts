@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { CANCEL_MARK } from '../src/shared/protocol.js'
-import { createCancellation } from '../sw/cancellation.js'
+import { createCancellation } from '../sw/request/cancellation.js'
 
 const id = '36b8f84d-df4e-4d49-b662-bcde71a8764f'
 const named = (id: string) => new Request(`https://api.example/orders${CANCEL_MARK}${id}`)

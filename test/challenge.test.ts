@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { challengeOf, stepUpOf } from '../sw/challenge.js'
+import { challengeOf, stepUpOf } from '../sw/http/challenge.js'
 
 const answer = (challenge?: string, status = 401) =>
   new Response('', { status, headers: challenge ? { 'www-authenticate': challenge } : {} })

@@ -65,7 +65,7 @@ describe('the README', () => {
   const rows = () => tableRows(readme())
 
   test.each(['TokenWorkerOptions', 'ApiOptions'])('has every option of %s', (name) => {
-    for (const option of members('sw/options.ts', name)) {
+    for (const option of members('sw/options/options.ts', name)) {
       const row = rows().find(([first]) => first === code(option.name))
       expect(row, option.name).toBeDefined()
       if (option.default !== undefined) expect(row?.[2]).toBe(code(option.default))
@@ -74,7 +74,7 @@ describe('the README', () => {
 
   test('has no option that does not exist', () => {
     const options = ['TokenWorkerOptions', 'ApiOptions'].flatMap((name) =>
-      members('sw/options.ts', name).map((option) => code(option.name)),
+      members('sw/options/options.ts', name).map((option) => code(option.name)),
     )
     const named = tableRows(section(readme(), '## Options')).map(([first]) => first ?? '')
     expect(named.filter((name) => name.startsWith('`') && !options.includes(name))).toEqual([])
@@ -146,12 +146,12 @@ describe('docs/storage.md', () => {
   test.each(['ActiveRecord', 'EndedRecord', 'Transaction', 'Outcome'])(
     'has every field of %s, a contract between versions',
     (name) => {
-      for (const field of members('sw/store.ts', name)) expect(text()).toContain(code(field.name))
+      for (const field of members('sw/session/store.ts', name)) expect(text()).toContain(code(field.name))
     },
   )
 
   test('names the databases and their stores as the code does', () => {
-    const store = read('sw/store.ts')
+    const store = read('sw/session/store.ts')
     expect(store).toMatch(/`tokenward \$\{issuer\} \$\{clientId\}`/)
     expect(text()).toContain('name `tokenward <issuer> <clientId>`')
     const stores = [...store.matchAll(/createObjectStore\('(\w+)'\)/g)].map(([, name]) => name)
@@ -160,7 +160,7 @@ describe('docs/storage.md', () => {
   })
 
   test('lists what is not on the disk with `memory` as the code does', () => {
-    const [, list = ''] = /const noTokens[^{]+{([^}]+)}/.exec(read('sw/store.ts')) ?? []
+    const [, list = ''] = /const noTokens[^{]+{([^}]+)}/.exec(read('sw/session/store.ts')) ?? []
     const names = [...list.matchAll(/(\w+):/g)].map(([, name = '']) => name)
     expect(names).toContain('refreshToken')
     const [, section = ''] = /## Modes\n([^#]+)/.exec(text()) ?? []

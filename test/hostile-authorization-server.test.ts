@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { createLogin } from '../sw/login.js'
-import type { ActiveRecord } from '../sw/store.js'
+import type { ActiveRecord } from '../sw/session/store.js'
+import { createLogin } from '../sw/sign-in/login.js'
 import { json } from './support/fake-authorization-server.js'
 import {
   answerVariants,

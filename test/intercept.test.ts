@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { createIntercept } from '../sw/intercept.js'
-import { type ApiOptions, parseOptions, type TokenWorkerOptions } from '../sw/options.js'
-import { endpointOf } from '../sw/server-path.js'
+import { endpointOf } from '../sw/http/server-path.js'
+import { type ApiOptions, parseOptions, type TokenWorkerOptions } from '../sw/options/options.js'
+import { createIntercept } from '../sw/request/intercept.js'
 import { workingOptions } from './support/worker-parts.js'
 
 const app = 'https://app.example'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { jwks } from '../sw/jwks.js'
-import type { ActiveRecord } from '../sw/store.js'
+import { jwks } from '../sw/server/jwks.js'
+import type { ActiveRecord } from '../sw/session/store.js'
 import { type FakeServerOptions, json } from './support/fake-authorization-server.js'
 import { withoutRedirects } from './support/hostile-authorization-server.js'
 import { createSigningKey, type SigningKey } from './support/signing-keys.js'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { createLogout } from '../sw/logout.js'
-import { createSession } from '../sw/session.js'
+import { createSession } from '../sw/session/session.js'
+import { createLogout } from '../sw/sign-in/logout.js'
 import { type Fetch, noNetwork, settle } from './support/fake-platform.js'
 import { createUnitWorld, readDatabase, type WorldOptions } from './support/worker-parts.js'
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
-import { jwks } from '../sw/jwks.js'
-import { parseOptions, type TokenWorkerOptions } from '../sw/options.js'
-import { tokenPlugin } from '../sw/token-plugin.js'
+import { tokenPlugin } from '../sw/offline/token-plugin.js'
+import { parseOptions, type TokenWorkerOptions } from '../sw/options/options.js'
+import { jwks } from '../sw/server/jwks.js'
 
 const root = 'https://app.example/app/'
 

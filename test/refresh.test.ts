@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { createRefresh } from '../sw/refresh.js'
-import type { ActiveRecord } from '../sw/store.js'
+import type { ActiveRecord } from '../sw/session/store.js'
+import { createRefresh } from '../sw/token/refresh.js'
 import { json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'
 import { createUnitWorld, type WorldOptions } from './support/worker-parts.js'

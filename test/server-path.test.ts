@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { createIntercept } from '../sw/intercept.js'
-import { parseOptions } from '../sw/options.js'
-import { endpointOf, isPlainPath } from '../sw/server-path.js'
+import { endpointOf, isPlainPath } from '../sw/http/server-path.js'
+import { parseOptions } from '../sw/options/options.js'
+import { createIntercept } from '../sw/request/intercept.js'
 import { workingOptions } from './support/worker-parts.js'
 
 const config = parseOptions(

@@ -1,9 +1,9 @@
 import { describe, expect, test, vi } from 'vitest'
 import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
 import { createPageBridge } from '../sw/page-bridge.js'
-import { withTokens } from '../sw/session.js'
-import { createSilentLogin } from '../sw/silent-login.js'
-import type { ActiveRecord, Outcome } from '../sw/store.js'
+import { withTokens } from '../sw/session/session.js'
+import type { ActiveRecord, Outcome } from '../sw/session/store.js'
+import { createSilentLogin } from '../sw/token/silent-login.js'
 import { type FakePage, fakePage } from './support/fake-platform.js'
 import { createUnitWorld } from './support/worker-parts.js'
 

@@ -1,9 +1,9 @@
 // `storage: 'memory'`: tokens are with the running worker, and nowhere else.
 import { describe, expect, test } from 'vitest'
-import { createLogout } from '../sw/logout.js'
-import { withTokens } from '../sw/session.js'
-import type { SilentLogin } from '../sw/silent-login.js'
-import { type ActiveRecord, createStore } from '../sw/store.js'
+import { withTokens } from '../sw/session/session.js'
+import { type ActiveRecord, createStore } from '../sw/session/store.js'
+import { createLogout } from '../sw/sign-in/logout.js'
+import type { SilentLogin } from '../sw/token/silent-login.js'
 import { settle } from './support/fake-platform.js'
 import { activeRecord, createUnitWorld, readDatabase } from './support/worker-parts.js'
 

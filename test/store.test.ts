@@ -5,7 +5,7 @@ import { forceCloseDatabase } from 'fake-indexeddb'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
-import { createStore, type Outcome, type Transaction } from '../sw/store.js'
+import { createStore, type Outcome, type Transaction } from '../sw/session/store.js'
 import { createFakeBrowser, settle } from './support/fake-platform.js'
 import { activeRecord, readDatabase } from './support/worker-parts.js'
 

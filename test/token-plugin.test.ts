@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest'
-import type { ApiDoor, ApiPart } from '../sw/api-part.js'
-import type { ApiExchange } from '../sw/api-request.js'
-import { tokenPlugin } from '../sw/token-plugin.js'
+import type { ApiDoor, ApiPart } from '../sw/offline/api-part.js'
+import { tokenPlugin } from '../sw/offline/token-plugin.js'
+import type { ApiExchange } from '../sw/request/api-request.js'
 
 const event = { waitUntil: () => {} } as unknown as Parameters<ApiPart['answer']>[1]
 const url = 'https://api.example/notes?page=2#top'

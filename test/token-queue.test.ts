@@ -1,8 +1,8 @@
 import 'fake-indexeddb/auto'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { QueueStore } from 'workbox-background-sync'
-import type { ApiDoor, ApiPart } from '../sw/api-part.js'
-import { type TokenQueueOptions, tokenQueue } from '../sw/token-queue.js'
+import type { ApiDoor, ApiPart } from '../sw/offline/api-part.js'
+import { type TokenQueueOptions, tokenQueue } from '../sw/offline/token-queue.js'
 
 type WorkerEvent = Parameters<ApiPart['answer']>[1]
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
-import { safeReturnTo } from '../sw/transactions.js'
+import { safeReturnTo } from '../sw/sign-in/transactions.js'
 import { createUnitWorld, readDatabase } from './support/worker-parts.js'
 
 const root = 'https://app.example/app/'

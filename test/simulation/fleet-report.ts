@@ -1,5 +1,5 @@
 // What docs/reliability.md shows of the fleet: tables and a chart.
-import { longestWindow } from '../../sw/backoff.js'
+import { longestWindow } from '../../sw/session/backoff.js'
 import { type Backoff, type Fleet, type Outcome, percentile, simulate } from './fleet.js'
 
 export interface Scenario {

@@ -1,5 +1,5 @@
 // A fleet of clients around an outage of their authorization server, by the worker's own backoff.
-import { pauseAfter } from '../../sw/backoff.js'
+import { pauseAfter } from '../../sw/session/backoff.js'
 
 // All times here are seconds, and the server is back at 0.
 const outage = 600

@@ -2,7 +2,7 @@
  * The worker with one of its safeguards taken away, by wrapping its platform or its store.
  */
 import type { Platform } from '../../sw/platform.js'
-import type { SessionRecord, Store } from '../../sw/store.js'
+import type { SessionRecord, Store } from '../../sw/session/store.js'
 
 /** Something the worker relies on, broken from outside. */
 export interface Mutation {

@@ -2,7 +2,7 @@
  * What a seed picks before anything happens: the kind of server, the options, and what there will
  * be more of than in other runs.
  */
-import type { TokenWorkerOptions } from '../../sw/options.js'
+import type { TokenWorkerOptions } from '../../sw/options/options.js'
 import type { Chance } from './chance.js'
 import { type TokenFault, tokenFaults } from './faults.js'
 import type { ServerKind } from './model-server.js'

@@ -2,9 +2,9 @@
  * The service workers of the origin: started for events, stopped by the browser, killed by chance.
  */
 import type { WireEvent } from '../../src/shared/protocol.js'
-import type { Config } from '../../sw/options.js'
+import type { Config } from '../../sw/options/options.js'
 import type { Platform } from '../../sw/platform.js'
-import { createStore } from '../../sw/store.js'
+import { createStore } from '../../sw/session/store.js'
 import { assemble } from '../../sw/token-worker.js'
 import type { Mutation } from './mutations.js'
 import type { Owner } from './scheduler.js'

@@ -1,16 +1,16 @@
 // The parts of a token worker on a fake platform, put together as token-worker.ts does it.
 import 'fake-indexeddb/auto'
 import type { WireEvent } from '../../src/shared/protocol.js'
-import { createAccessToken } from '../../sw/access-token.js'
-import { createAuthorizationServer } from '../../sw/authorization-server.js'
-import { parseOptions, type TokenWorkerOptions } from '../../sw/options.js'
+import { parseOptions, type TokenWorkerOptions } from '../../sw/options/options.js'
 import type { Platform } from '../../sw/platform.js'
-import { createRefresh } from '../../sw/refresh.js'
-import { createSession } from '../../sw/session.js'
-import type { SilentLogin } from '../../sw/silent-login.js'
-import { type ActiveRecord, createStore, type Store } from '../../sw/store.js'
+import { createAuthorizationServer } from '../../sw/server/authorization-server.js'
+import { createSession } from '../../sw/session/session.js'
+import { type ActiveRecord, createStore, type Store } from '../../sw/session/store.js'
+import { createTransactions } from '../../sw/sign-in/transactions.js'
+import { createAccessToken } from '../../sw/token/access-token.js'
+import { createRefresh } from '../../sw/token/refresh.js'
+import type { SilentLogin } from '../../sw/token/silent-login.js'
 import type { TraceStep } from '../../sw/trace.js'
-import { createTransactions } from '../../sw/transactions.js'
 import {
   createFakeAuthorizationServer,
   type FakeAuthorizationServer,

@@ -1,9 +1,9 @@
-import type { TokenError } from '../src/shared/errors.js'
-import type { AuthorizationServer, RefreshAnswer } from './authorization-server.js'
-import type { Platform } from './platform.js'
-import { type WorkerSession, withTokens } from './session.js'
-import type { ActiveRecord } from './store.js'
-import type { Note } from './trace.js'
+import type { TokenError } from '../../src/shared/errors.js'
+import type { Platform } from '../platform.js'
+import type { AuthorizationServer, RefreshAnswer } from '../server/authorization-server.js'
+import { type WorkerSession, withTokens } from '../session/session.js'
+import type { ActiveRecord } from '../session/store.js'
+import type { Note } from '../trace.js'
 
 /** How a refresh went, told apart by what its caller can do next. */
 export type RefreshOutcome =

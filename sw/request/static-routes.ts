@@ -1,4 +1,4 @@
-import type { Config } from './options.js'
+import type { Config } from '../options/options.js'
 
 /** What TypeScript does not know yet. @see https://w3c.github.io/ServiceWorker/#dictdef-routerrule */
 interface RouterCondition {

@@ -1,13 +1,13 @@
-import { asTokenError, TokenError } from '../src/shared/errors.js'
-import { longestPause, longestWindow } from './backoff.js'
-import type { DpopKey } from './dpop.js'
-import type { Config } from './options.js'
-import type { Platform } from './platform.js'
+import { asTokenError, TokenError } from '../../src/shared/errors.js'
+import type { Config } from '../options/options.js'
+import type { Platform } from '../platform.js'
+import type { DpopKey } from '../server/dpop.js'
+import { longestPause, longestWindow } from '../session/backoff.js'
+import { hasLiveToken, type WorkerSession } from '../session/session.js'
+import type { ActiveRecord, SessionRecord } from '../session/store.js'
+import { withTimeLimit } from '../time-limit.js'
 import type { Refresh } from './refresh.js'
-import { hasLiveToken, type WorkerSession } from './session.js'
 import type { SilentLogin, SilentLoginOutcome } from './silent-login.js'
-import type { ActiveRecord, SessionRecord } from './store.js'
-import { withTimeLimit } from './time-limit.js'
 
 /** What a request gets: a token and whose it is, or why there is none. */
 export type TokenResult =

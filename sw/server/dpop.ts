@@ -1,10 +1,10 @@
 import * as oauth from 'oauth4webapi'
-import { TokenError } from '../src/shared/errors.js'
-import { madeUp } from './auth-response.js'
+import { TokenError } from '../../src/shared/errors.js'
+import { copyOf } from '../http/request-copy.js'
+import type { Platform } from '../platform.js'
+import type { ActiveRecord, SessionRecord, Store } from '../session/store.js'
+import { madeUp } from '../sign-in/auth-response.js'
 import { readBody } from './authorization-server.js'
-import type { Platform } from './platform.js'
-import { copyOf } from './request-copy.js'
-import type { ActiveRecord, SessionRecord, Store } from './store.js'
 
 /** A key pair that tokens are bound to (RFC 9449). */
 export interface DpopKey {

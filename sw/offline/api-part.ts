@@ -1,5 +1,5 @@
-import type { SignedOutReason } from '../src/shared/protocol.js'
-import type { ApiExchange } from './api-request.js'
+import type { SignedOutReason } from '../../src/shared/protocol.js'
+import type { ApiExchange } from '../request/api-request.js'
 
 /** What the worker offers to a part of an API's entry; `tokenward/workbox` makes such parts. */
 export interface ApiDoor {

@@ -1,10 +1,10 @@
-import { TokenError } from '../src/shared/errors.js'
-import type { AuthPage } from '../src/shared/protocol.js'
-import type { ApiPart, ApiStrategy, StrategyPlugin } from './api-part.js'
-import type { AuthorizationServerMetadata } from './authorization-server.js'
-import type { DpopOption } from './dpop.js'
-import type { IdTokenSignature } from './jwks.js'
-import type { Trace } from './trace.js'
+import { TokenError } from '../../src/shared/errors.js'
+import type { AuthPage } from '../../src/shared/protocol.js'
+import type { ApiPart, ApiStrategy, StrategyPlugin } from '../offline/api-part.js'
+import type { AuthorizationServerMetadata } from '../server/authorization-server.js'
+import type { DpopOption } from '../server/dpop.js'
+import type { IdTokenSignature } from '../server/jwks.js'
+import type { Trace } from '../trace.js'
 
 /** An API whose requests get the access token. */
 export interface ApiOptions {

@@ -1,8 +1,8 @@
-import { TokenError } from '../src/shared/errors.js'
+import { TokenError } from '../../src/shared/errors.js'
+import type { Platform } from '../platform.js'
+import type { Store } from '../session/store.js'
 import type { AuthorizationServerMetadata } from './authorization-server.js'
 import { bytesOf, readJwt } from './jwt.js'
-import type { Platform } from './platform.js'
-import type { Store } from './store.js'
 
 /** What a check of signatures needs of the worker. */
 export interface SignatureContext {

@@ -1,5 +1,5 @@
-import { TokenError, type TokenErrorData } from '../src/shared/errors.js'
-import type { Outcome, Store, Transaction } from './store.js'
+import { TokenError, type TokenErrorData } from '../../src/shared/errors.js'
+import type { Outcome, Store, Transaction } from '../session/store.js'
 
 /** A ticket is for the navigation that follows at once. ms */
 const ticketLife = 60_000

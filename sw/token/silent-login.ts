@@ -1,10 +1,10 @@
-import { fromErrorData, TokenError } from '../src/shared/errors.js'
-import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
-import type { Page, Platform } from './platform.js'
-import type { WorkerSession } from './session.js'
-import type { ActiveRecord, SessionRecord } from './store.js'
-import type { Note } from './trace.js'
-import type { Transactions } from './transactions.js'
+import { fromErrorData, TokenError } from '../../src/shared/errors.js'
+import type { FrameEnd, PageCalls } from '../../src/shared/protocol.js'
+import type { Page, Platform } from '../platform.js'
+import type { WorkerSession } from '../session/session.js'
+import type { ActiveRecord, SessionRecord } from '../session/store.js'
+import type { Transactions } from '../sign-in/transactions.js'
+import type { Note } from '../trace.js'
 
 export interface SilentLoginRequest {
   /** `renew` is for the session that is there, `check` also finds a new one. */

@@ -1,4 +1,4 @@
-import { CANCEL_MARK } from '../src/shared/protocol.js'
+import { CANCEL_MARK } from '../../src/shared/protocol.js'
 
 /** How many ids are remembered whose requests have not come yet. Most never do. */
 const mostEarly = 100

@@ -1,11 +1,11 @@
 import { type DBSchema, deleteDB, type IDBPDatabase, openDB } from 'idb'
-import { TokenError, type TokenErrorData } from '../src/shared/errors.js'
-import type { Claims, SignedOutReason } from '../src/shared/protocol.js'
-import type { AuthorizationServerMetadata } from './authorization-server.js'
-import type { DpopKey, DpopState } from './dpop.js'
-import type { Config } from './options.js'
-import type { Platform } from './platform.js'
-import { withTimeLimit } from './time-limit.js'
+import { TokenError, type TokenErrorData } from '../../src/shared/errors.js'
+import type { Claims, SignedOutReason } from '../../src/shared/protocol.js'
+import type { Config } from '../options/options.js'
+import type { Platform } from '../platform.js'
+import type { AuthorizationServerMetadata } from '../server/authorization-server.js'
+import type { DpopKey, DpopState } from '../server/dpop.js'
+import { withTimeLimit } from '../time-limit.js'
 
 /** A signed-in user: everything about the session, in one record. */
 export interface ActiveRecord {

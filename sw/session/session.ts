@@ -1,11 +1,16 @@
-import { type TokenError, toErrorData } from '../src/shared/errors.js'
-import type { Session, SessionReport, SignedOutReason, WireEvent } from '../src/shared/protocol.js'
-import type { IssuedTokens } from './authorization-server.js'
+import { type TokenError, toErrorData } from '../../src/shared/errors.js'
+import type {
+  Session,
+  SessionReport,
+  SignedOutReason,
+  WireEvent,
+} from '../../src/shared/protocol.js'
+import type { Platform } from '../platform.js'
+import type { IssuedTokens } from '../server/authorization-server.js'
+import type { Dpop } from '../server/dpop.js'
+import type { Note } from '../trace.js'
 import { pauseAfter } from './backoff.js'
-import type { Dpop } from './dpop.js'
-import type { Platform } from './platform.js'
 import type { ActiveRecord, SessionRecord, Store } from './store.js'
-import type { Note } from './trace.js'
 
 /** After a pause this long in ms an announcement may have been missed: the record is read again. */
 const trustMemoryFor = 1_000

@@ -1,6 +1,6 @@
-import type { AuthPage } from '../src/shared/protocol.js'
-import { type ApiRule, type Config, segmentsOf } from './options.js'
-import { isPlainPath } from './server-path.js'
+import type { AuthPage } from '../../src/shared/protocol.js'
+import { isPlainPath } from '../http/server-path.js'
+import { type ApiRule, type Config, segmentsOf } from '../options/options.js'
 
 /**
  * What a request is to us: a visit of an auth page, anything else there, a page's call of an

@@ -1,8 +1,8 @@
-import type { LogoutStart } from '../src/shared/protocol.js'
+import type { LogoutStart } from '../../src/shared/protocol.js'
+import type { Config } from '../options/options.js'
+import type { AuthorizationServer } from '../server/authorization-server.js'
+import type { WorkerSession } from '../session/session.js'
 import { redirectBack, redirectTo } from './auth-response.js'
-import type { AuthorizationServer } from './authorization-server.js'
-import type { Config } from './options.js'
-import type { WorkerSession } from './session.js'
 import { safeReturnTo, type Transactions } from './transactions.js'
 
 /** Signing out: forget first, whatever the network does; then tell the server. */

@@ -1,4 +1,4 @@
-import type { WireEvent } from '../src/shared/protocol.js'
+import type { WireEvent } from '../../src/shared/protocol.js'
 
 /** Names and values of a `WWW-Authenticate` header, quoted or not (RFC 9110 11.6.1). */
 const parameter = /([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))/g

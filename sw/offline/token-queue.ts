@@ -1,7 +1,7 @@
 import { QueueStore, StorableRequest } from 'workbox-background-sync'
-import { CANCEL_MARK } from '../src/shared/protocol.js'
+import { CANCEL_MARK } from '../../src/shared/protocol.js'
+import { withTimeLimit } from '../time-limit.js'
 import type { ApiDoor, ApiPart } from './api-part.js'
-import { withTimeLimit } from './time-limit.js'
 
 /** Why an entry was dropped. */
 export type DropReason = 'expired' | 'user_changed' | 'logout' | 'no_api' | 'failed'

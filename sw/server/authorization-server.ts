@@ -1,13 +1,13 @@
 import * as oauth from 'oauth4webapi'
-import { TokenError, type TokenErrorCode } from '../src/shared/errors.js'
-import type { Claims } from '../src/shared/protocol.js'
+import { TokenError, type TokenErrorCode } from '../../src/shared/errors.js'
+import type { Claims } from '../../src/shared/protocol.js'
+import { endpointOf } from '../http/server-path.js'
+import { type Config, checkMetadata } from '../options/options.js'
+import type { Platform } from '../platform.js'
+import type { Store, Transaction } from '../session/store.js'
+import { withTimeLimit } from '../time-limit.js'
 import type { Dpop, DpopKey } from './dpop.js'
 import { bytesOf, parseObject, readJwt } from './jwt.js'
-import { type Config, checkMetadata } from './options.js'
-import type { Platform } from './platform.js'
-import { endpointOf } from './server-path.js'
-import type { Store, Transaction } from './store.js'
-import { withTimeLimit } from './time-limit.js'
 
 /** Authorization server metadata: RFC 8414, OpenID Connect Discovery 1.0. */
 export type AuthorizationServerMetadata = oauth.AuthorizationServer

@@ -1,5 +1,5 @@
+import type { ApiExchange } from '../request/api-request.js'
 import type { ApiDoor, StrategyPlugin } from './api-part.js'
-import type { ApiExchange } from './api-request.js'
 
 /** What Workbox hands to each callback of a plugin; `state` lasts as long as one request. */
 interface Callback {
