@@ -745,6 +745,6 @@ test('persistence is never asked for, since in some browsers that asks the user 
     readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)),
   )
   const sources = files.filter((file) => file.endsWith('.ts'))
-  expect(sources).toContain(join('sw', 'store.ts'))
+  expect(sources).toContain(join('sw', 'session', 'store.ts'))
   expect(sources.filter((file) => /\.persist\b/.test(readFileSync(file, 'utf8')))).toEqual([])
 })

@@ -21,6 +21,9 @@ export interface Cancellation extends Envelope {
 /** What stands before that name. */
 export const CANCEL_MARK = '#tokenward-cancel='
 
+/** Header by which a page knows that the worker answered, and not the network. */
+export const PROBE_HEADER = 'x-tokenward'
+
 /** The five files under `authPath` whose navigations the worker answers itself. */
 export type AuthPage = 'login' | 'silent' | 'callback' | 'done' | 'logout'
 

@@ -42,3 +42,9 @@ export const endpointOf = ({ origin, pathname }: URL): string => {
   const resolved = new URL(`https://x${path}`).pathname.toLowerCase()
   return origin + resolved.replace(/\/$/, '')
 }
+
+/** The parts of a path, without the empty ones that a slash at either end makes. */
+export const segmentsOf = (pathname: string): string[] => {
+  const inner = pathname.replace(/^\/|\/$/g, '')
+  return inner ? inner.split('/') : []
+}

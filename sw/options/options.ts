@@ -4,6 +4,7 @@ import type { ApiPart, ApiStrategy, StrategyPlugin } from '../offline/api-part.j
 import type { AuthorizationServerMetadata } from '../server/authorization-server.js'
 import type { DpopOption } from '../server/dpop.js'
 import type { IdTokenSignature } from '../server/jwks.js'
+import { segmentsOf } from '../http/server-path.js'
 import type { Trace } from '../trace.js'
 
 /** An API whose requests get the access token. */
@@ -286,12 +287,6 @@ const seconds = (name: string, value: unknown, least: number, most: number): num
 const scopeList = (value: unknown): string[] => {
   must(typeof value === 'string', 'scope must be a string, its parts space separated.')
   return value.split(' ').filter(Boolean)
-}
-
-/** The parts of a path, without the empty ones that a slash at either end makes. */
-export const segmentsOf = (pathname: string): string[] => {
-  const inner = pathname.replace(/^\/|\/$/g, '')
-  return inner ? inner.split('/') : []
 }
 
 const isListOf = (value: unknown, form: RegExp): value is string[] =>

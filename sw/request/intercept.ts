@@ -1,6 +1,33 @@
 import type { AuthPage } from '../../src/shared/protocol.js'
-import { isPlainPath } from '../http/server-path.js'
-import { type ApiRule, type Config, segmentsOf } from '../options/options.js'
+import { isPlainPath, segmentsOf } from '../http/server-path.js'
+import type { ApiPart } from '../offline/api-part.js'
+
+/** One API as requests are compared with it. */
+export interface ApiRule {
+  origin: string
+  /** Path segments that a request's path must start with. */
+  segments: readonly string[]
+  /** What a request gets while nobody is signed in: sent without a token, or a network error. */
+  unauthenticated: 'pass' | 'fail'
+  /** Elements whose requests are taken too; the others are for no element. */
+  destinations?: readonly string[]
+  /** Absent: all. */
+  methods?: readonly string[]
+  /** `follow`: as the page wants it. */
+  redirect?: 'follow' | 'error'
+  /** Says by another answer than a 401 that the token has expired. */
+  expired?: (response: Response) => boolean | Promise<boolean>
+  /** Each is asked in turn whether it answers a request. */
+  parts?: readonly ApiPart[]
+}
+
+/** What the decision needs of the configuration. */
+export interface InterceptConfig {
+  issuer: string
+  apis: readonly ApiRule[]
+  /** Absolute URLs of the auth pages. */
+  authUrls: Readonly<Record<AuthPage, string>>
+}
 
 /**
  * What a request is to us: a visit of an auth page, anything else there, a page's call of an

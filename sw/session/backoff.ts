@@ -2,7 +2,7 @@
 const firstWindow = 1_000
 /** ms */
 export const longestWindow = 60_000
-/** A server may ask for a longer pause, but not for one that outlasts a user's patience. ms */
+/** A server may ask for a longer pause, up to this: a user has less patience than some servers. ms */
 const longestRetryAfter = 300_000
 
 /** No pause that this file gives is longer. ms */
@@ -14,14 +14,13 @@ export const longestPause = longestRetryAfter + longestWindow
  * together. How the longest window was chosen: docs/reliability.md, "After an outage".
  *
  * @param chance From 0 up to 1
- * @param retryAfter What the server asked for, ms
- * @param longest The longest window, ms; for the simulation that chose it
+ * @param limits `retryAfter`: what the server asked for, ms; `longest`: the longest window, ms, for
+ *   the simulation that chose it
  */
 export const pauseAfter = (
   failures: number,
   chance: number,
-  retryAfter = 0,
-  longest = longestWindow,
+  { retryAfter = 0, longest = longestWindow }: { retryAfter?: number; longest?: number } = {},
 ): number =>
-  // On top of what the server asks for, which may be the same for all that it turned away.
+  // The jitter comes on top, because the server may ask everybody for the same pause.
   Math.min(retryAfter, longestRetryAfter) + chance * Math.min(longest, firstWindow * 2 ** failures)

@@ -1,0 +1,155 @@
+import type { SignedOutReason } from '../../src/shared/protocol.js'
+import type { Platform } from '../platform.js'
+import { ageOf } from '../values/age.js'
+import { inherit } from './active-record.js'
+import { type ActiveRecord, activeOf, type DpopKey, type SessionRecord } from './records.js'
+import type { RecordChange, Store } from './store.js'
+
+type Next<Current> = (current: Current) => SessionRecord | undefined
+
+/** The session record: in memory while that can be trusted, else from the disk. */
+export interface StoredSession {
+  /** What memory knows, if it can be trusted: a record, or that there is none. Synchronous. */
+  peek(): { record: SessionRecord | undefined } | undefined
+  /** From memory, else from the disk. */
+  read(): Promise<SessionRecord | undefined>
+  /** From the disk. */
+  readAgain(): Promise<SessionRecord | undefined>
+  /** Changes the record on disk by compare and set: see `Store.update`. */
+  change(next: Next<SessionRecord | undefined>): Promise<RecordChange>
+  /** Changes the record only while it still belongs to this sign-in. */
+  changeOwn(session: string, next: Next<ActiveRecord>): Promise<ActiveRecord | undefined>
+  /** The stored data is gone: whoever was signed in finds out by asking. */
+  lost(): void
+}
+
+/** What binds tokens to keys: see server/dpop.ts. */
+export interface KeyHolder {
+  /** Is the private half of this key here? Tokens that are bound to another one are worthless. */
+  canUse(key: DpopKey | undefined): boolean
+  /** The record has changed: forgets what belonged to a session that is over. */
+  changed(before: SessionRecord | undefined, after: SessionRecord | undefined): void
+}
+
+/** After a pause this long, in ms, an announcement may have been missed: the record is read again. */
+const trustMemoryFor = 1_000
+
+/** Tokens that this worker cannot use stay in the record for one that has their key. */
+const keepUnusable = (wanted: SessionRecord | undefined, current: SessionRecord | undefined) => {
+  if (wanted?.status !== 'active' || current?.status !== 'active') return wanted
+  const { accessToken, refreshToken, dpopKey } = current
+  const isSame = dpopKey && wanted.dpopKey === dpopKey && !wanted.accessToken
+  return isSame ? { ...wanted, accessToken, refreshToken } : wanted
+}
+
+/**
+ * Reads and changes the session record. Every change goes to the disk first, and is announced to
+ * the other workers of this origin and their pages.
+ *
+ * @param scope Scope of this worker: its pages get events, so they need no announcement
+ * @param forget Drops what else is kept for the user, when another worker has ended the session
+ */
+export function createStoredSession({
+  store,
+  scope,
+  platform: { now, channel },
+  dpop,
+  forget,
+}: {
+  store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
+  scope: string
+  platform: Pick<Platform, 'now' | 'channel'>
+  dpop?: KeyHolder
+  forget?: (reason: SignedOutReason) => Promise<unknown>
+}): StoredSession {
+  let memory: { record: SessionRecord | undefined } | undefined
+  let lastUsed = 0
+  /** Counts announcements and own changes: what was read from the disk before one may be old. */
+  let heard = 0
+  /** The record was missing when it was last read. */
+  let isEmpty = false
+
+  const letGo = () => {
+    heard++
+    memory = undefined
+  }
+
+  /** Another worker has ended the session: what only this worker has must not outlive it. */
+  const followEnd = async (user: string | undefined) => {
+    const record = await store.read()
+    if (record?.status === 'ended') await forget?.(record.reason)
+    else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
+  }
+
+  const others = channel(store.name, () => {
+    const user = memory?.record?.user
+    letGo()
+    if (store.inMemory || forget) followEnd(user).catch(() => {})
+  })
+
+  const lost = () => {
+    letGo()
+    others.post({ generation: 0, scope: '' })
+  }
+
+  /** The record without tokens that are bound to a key which is not here. */
+  const usable = <R extends SessionRecord | undefined>(record: R): R =>
+    record?.status === 'active' && (dpop ? !dpop.canUse(record.dpopKey) : record.dpopKey)
+      ? { ...record, accessToken: undefined, refreshToken: undefined }
+      : record
+
+  const peek = () => {
+    const time = now()
+    if (ageOf(lastUsed, time) > trustMemoryFor) memory = undefined
+    lastUsed = time
+    return memory
+  }
+
+  const readAgain = async (): Promise<SessionRecord | undefined> => {
+    const heardBefore = heard
+    const record = usable(await store.read())
+    if (heard !== heardBefore) return usable(await store.read())
+    if (!record && !isEmpty) lost()
+    isEmpty = !record
+    memory = { record }
+    lastUsed = now()
+    return record
+  }
+
+  const change = async (next: Next<SessionRecord | undefined>): Promise<RecordChange> => {
+    const heardBefore = heard
+    const { before, after } = await store.update((current) => {
+      const shown = usable(current)
+      const wanted = shown === current ? next(shown) : keepUnusable(next(shown), current)
+      // Inside the transaction: a worker that hears it and reads has to wait for the commit, and
+      // one that is stopped right after the commit has announced it.
+      if (wanted) others.post({ generation: (current?.generation ?? 0) + 1, scope })
+      return wanted && inherit(wanted, current)
+    })
+    memory = heard === heardBefore ? { record: usable(after) } : undefined
+    // A read that repairs the disk takes long enough to be overtaken.
+    heard++
+    dpop?.changed(before, after)
+    return { before, after }
+  }
+
+  return {
+    peek,
+    readAgain,
+    change,
+    lost,
+
+    read: async () => {
+      const known = peek()
+      return known ? known.record : await readAgain()
+    },
+
+    changeOwn: async (session, next) => {
+      const isOwn = (record: SessionRecord | undefined) => activeOf(record)?.session === session
+      const { after } = await change((current) =>
+        isOwn(current) ? next(current as ActiveRecord) : undefined,
+      )
+      return isOwn(after) ? (after as ActiveRecord) : undefined
+    },
+  }
+}
