@@ -17,6 +17,7 @@ import {
 } from './server/authorization-server.js'
 import { createSession, type WorkerSession } from './session/session.js'
 import { createStore, type Store } from './session/store.js'
+import { type AuthPages, createAuthPages } from './sign-in/auth-pages.js'
 import { type Callback, createCallback } from './sign-in/callback.js'
 import { createLanding, type Landing } from './sign-in/landing.js'
 import { createLogin, type Login } from './sign-in/login.js'
@@ -44,6 +45,7 @@ export interface Parts {
   refresh: Refresh
   silentLogin: SilentLogin
   login: Login
+  authPages: AuthPages
   callback: Callback
   logout: Logout
   landing: Landing
@@ -98,6 +100,7 @@ export function assemble({
   const login = createLogin({ ...signIn, online, dpop })
   const callback = createCallback({ ...signIn, now })
   const logout = createLogout({ config, server, transactions, session })
+  const authPages = createAuthPages({ root, login, callback, logout })
 
   const callPage = bridge.call
   const silentLogin =
@@ -126,7 +129,7 @@ export function assemble({
 
   return {
     ...{ config, intercept, endpoints, cancellation, apiRequest, connected, apiParts, pageCalls },
-    ...{ accessToken, renewal, refresh, silentLogin, login, callback, logout, landing },
-    ...{ transactions, server, session, store },
+    ...{ accessToken, renewal, refresh, silentLogin, login, authPages, callback, logout },
+    ...{ landing, transactions, server, session, store },
   }
 }

@@ -1,5 +1,5 @@
 import { asTokenError, type TokenError, toErrorData } from '../src/shared/errors.js'
-import type { AuthPage, WorkerCalls } from '../src/shared/protocol.js'
+import type { WorkerCalls } from '../src/shared/protocol.js'
 import { assemble, type Parts } from './assemble.js'
 import { type Arrival, arrivalOf } from './http/arrival.js'
 import type { TokenWorkerOptions } from './options/options.js'
@@ -53,27 +53,6 @@ const start = (
     const wrong = asTokenError(cause, 'invalid_configuration', 'createTokenWorker failed.')
     console.error(wrong)
     return { wrong }
-  }
-}
-
-/** Answers the visit of an auth page. */
-const visit = async (
-  { config: { root }, login, callback, logout }: Parts,
-  page: AuthPage,
-  arrival: Arrival,
-): Promise<Response> => {
-  // A form that posts to an auth page answers no request of ours.
-  if (arrival.request.method !== 'GET' && page !== 'callback') return redirectBack(root)
-  switch (page) {
-    case 'login':
-    case 'silent':
-      return await login.leave(arrival, page)
-    case 'callback':
-      return await callback(arrival)
-    case 'done':
-      return emptyPage()
-    case 'logout':
-      return await logout.visit(arrival.url)
   }
 }
 
@@ -140,7 +119,7 @@ const answerOurs = (
       if (what.page !== 'done') return refusal()
       return order.isFirst() ? probeAnswer() : Response.error()
     case 'auth-navigation':
-      return visit(parts, what.page, arrival)
+      return parts.authPages(what.page, arrival)
   }
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import { withTokens } from '../sw/session/session.js'
-import type { ActiveRecord, SessionRecord } from '../sw/session/store.js'
+import type { ActiveRecord, SessionRecord } from '../sw/session/records.js'
 import type { SilentLogin, SilentLoginRequest } from '../sw/token/silent-login.js'
 import { json } from './support/fake-authorization-server.js'
 import { noNetwork, settle } from './support/fake-platform.js'
@@ -57,7 +57,7 @@ describe('a token', () => {
   test('is not given where nobody is signed in, or no longer', async () => {
     const { createWorker } = createUnitWorld()
     const { accessToken } = createWorker()
-    expect(await accessToken.get(() => {}, true)).toEqual({ kind: 'signed-out' })
+    expect(await accessToken.get({ keepAlive: () => {}, canWait: true })).toEqual({ kind: 'signed-out' })
     const { get, session } = await createWorld()
     await session.end('logout')
     expect(await get()).toEqual({ kind: 'signed-out', reload: true })
@@ -255,7 +255,7 @@ describe('one renewal', () => {
 
   test('is not needed where the refused token is no longer the current one (RF-15)', async () => {
     const { server, accessToken } = await createWorld()
-    const result = await accessToken.renew('an older one')
+    const result = await renewal.renew({ spoiled: 'an older one' })
     expect(result).toHaveProperty('accessToken', 'access-token-0')
     expect(server.tokenRequests()).toEqual([])
   })
@@ -277,7 +277,7 @@ describe('one renewal', () => {
     const token = await first
     expect(token.kind).toBe('token')
     const spoiled = token.kind === 'token' ? token.accessToken : ''
-    const results = await Promise.all([accessToken.renew(spoiled), accessToken.renew(spoiled)])
+    const results = await Promise.all([renewal.renew({ spoiled }), renewal.renew({ spoiled })])
     for (const result of results) expect(result).not.toHaveProperty('accessToken', spoiled)
     expect(server.tokenRequests()).toHaveLength(2)
   })
@@ -338,7 +338,7 @@ describe('one renewal', () => {
       return server.grant(request)
     })
     try {
-      expect(await accessToken.renew('access-token-0')).toMatchObject({ kind: 'unavailable' })
+      expect(await renewal.renew({ spoiled: 'access-token-0' })).toMatchObject({ kind: 'unavailable' })
     } finally {
       IDBObjectStore.prototype.put = original
     }
@@ -361,7 +361,7 @@ describe('one renewal', () => {
     const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
     const { browser, accessToken, session } = world
     try {
-      expect(await accessToken.renew('access-token-0')).toMatchObject({ accessToken: 'new' })
+      expect(await renewal.renew({ spoiled: 'access-token-0' })).toMatchObject({ accessToken: 'new' })
     } finally {
       IDBObjectStore.prototype.get = original
     }
@@ -376,7 +376,7 @@ describe('one renewal', () => {
       throw new DOMException('full', 'QuotaExceededError')
     }
     try {
-      const result = await accessToken.renew(undefined)
+      const result = await renewal.renew({ spoiled: undefined })
       expect(result).toMatchObject({ kind: 'unavailable', error: { code: 'storage_failed' } })
     } finally {
       IDBObjectStore.prototype.put = original
@@ -412,7 +412,7 @@ describe('after a failure', () => {
     browser.setClock(hour)
     server.answers.push(down)
     await get()
-    expect((await accessToken.renew(undefined, false)).kind).toBe('token')
+    expect((await renewal.renew({ spoiled: undefined, impatient: true })).kind).toBe('token')
   })
 
   test('without a page, a server that wants the user is not asked by every request (RF-09)', async () => {
@@ -776,7 +776,7 @@ describe('back online (OF-05)', () => {
     const { browser, server, accessToken, createWorker, before } = await expired()
     const renewal = accessToken.backOnline()
     await settle()
-    await createWorker().accessToken.renew(before.accessToken)
+    await createWorker().renewal.renew({ spoiled: before.accessToken })
     await browser.pass(3_000)
     await renewal
     expect(server.tokenRequests()).toHaveLength(1)
@@ -844,7 +844,7 @@ describe('a refresh token of unknown fate', () => {
     async (age, grace, frames) => {
       const { get, asked, server, accessToken, before } = await world(age, grace)
       await get()
-      expect((await accessToken.renew(before.accessToken)).kind).toBe('token')
+      expect((await renewal.renew({ spoiled: before.accessToken })).kind).toBe('token')
       expect(asked).toHaveLength(frames)
       expect(server.tokenRequests()).toHaveLength(1)
     },
@@ -855,18 +855,18 @@ describe('a refresh token of unknown fate', () => {
     const first = browser.now()
     for (const answer of [noAnswer, down, noAnswer]) {
       server.answers.push(answer)
-      await accessToken.renew(before.accessToken)
+      await renewal.renew({ spoiled: before.accessToken })
       expect((await stored()).refreshSentAt).toBe(first)
       await browser.pass(20_000)
     }
-    await accessToken.renew(before.accessToken)
+    await renewal.renew({ spoiled: before.accessToken })
     expect((await stored()).refreshSentAt).toBeUndefined()
   })
 
   test.each([500, 502, 504, 520])('is what a %s leaves (RF-07)', async (status) => {
     const { browser, server, accessToken, before, stored } = await createWorld()
     server.answers.push(() => new Response('', { status }))
-    expect((await accessToken.renew(before.accessToken)).kind).toBe('unavailable')
+    expect((await renewal.renew({ spoiled: before.accessToken })).kind).toBe('unavailable')
     expect((await stored()).refreshSentAt).toBe(browser.now())
   })
 })
@@ -883,7 +883,7 @@ describe('a pause and a clock that jumps', () => {
     expect((await get()).kind).toBe('unavailable')
     browser.setClock(by)
     // Back to where the token had time left, it is not asked for; so ask for it.
-    await accessToken.renew('access-token-0')
+    await renewal.renew({ spoiled: 'access-token-0' })
     expect(server.tokenRequests()).toHaveLength(2)
   })
 })

@@ -7,7 +7,8 @@ import type { PageCalls, WireEvent, WorkerCalls } from '../src/shared/protocol.j
 import { type ApiRule, parseOptions, type TokenWorkerOptions } from '../sw/options/options.js'
 import type { RequestContext } from '../sw/request/api-request.js'
 import { type DpopKey, dpop } from '../sw/server/dpop.js'
-import { type ActiveRecord, createStore, type Store } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
+import { createStore, type Store } from '../sw/session/store.js'
 import { assemble } from '../sw/token-worker.js'
 import {
   createFakeAuthorizationServer,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { ActiveRecord } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import { createLogin } from '../sw/sign-in/login.js'
 import { json } from './support/fake-authorization-server.js'
 import {
@@ -66,7 +66,7 @@ const createWorld = (options: WorldOptions = {}) => {
       renew: async (): Promise<RefreshEnd> => {
         const before = (await worker.store.read()) as ActiveRecord
         worker.events.length = 0
-        const result = await accessToken.renew(before.accessToken, false)
+        const result = await renewal.renew({ spoiled: before.accessToken, impatient: true })
         if (result.kind === 'unavailable') {
           return result.error.code === 'user_changed' ? 'ended' : 'kept'
         }

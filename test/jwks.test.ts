@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { jwks } from '../sw/server/jwks.js'
-import type { ActiveRecord } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import { type FakeServerOptions, json } from './support/fake-authorization-server.js'
 import { withoutRedirects } from './support/hostile-authorization-server.js'
 import { createSigningKey, type SigningKey } from './support/signing-keys.js'
@@ -280,7 +280,7 @@ describe('at a refresh', () => {
     }))
     await world.browser.pass(minute)
     change(world)
-    const { kind } = await world.accessToken.renew(undefined, false)
+    const { kind } = await world.renewal.renew({ spoiled: undefined, impatient: true })
     const after = (await world.store.read()) as ActiveRecord
     return { before: before.after as ActiveRecord, after, kind, events: world.events, world }
   }

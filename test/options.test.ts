@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
 import { tokenPlugin } from '../sw/offline/token-plugin.js'
-import { parseOptions, type TokenWorkerOptions } from '../sw/options/options.js'
+import type { TokenWorkerOptions } from '../sw/options/options.js'
+import { parseOptions } from '../sw/options/parse-options.js'
 import { jwks } from '../sw/server/jwks.js'
 
 const root = 'https://app.example/app/'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { ActiveRecord } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import { createRefresh } from '../sw/token/refresh.js'
 import { json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import { dpop } from '../sw/server/dpop.js'
 import { withTokens } from '../sw/session/session.js'
-import type { ActiveRecord } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import type { SilentLogin } from '../sw/token/silent-login.js'
 import { readTable } from './support/docs.js'
 import { json, type SeenRequest } from './support/fake-authorization-server.js'
@@ -149,7 +149,7 @@ const setUp = async (row: Row, column: string) => {
         (tried.at(-1) === 'refresh' && refreshSentAt === undefined ? stopHere() : undefined),
     })
     const before = (await worker.store.read()) as ActiveRecord
-    const result = worker.accessToken.renew(before.accessToken)
+    const result = worker.renewal.renew({ spoiled: before.accessToken })
     const outcome = await Promise.race([result, whenStopped.then(settle).then(() => undefined)])
     const after = await worker.store.read()
     if (outcome) await settle()

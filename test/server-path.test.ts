@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { endpointOf, isPlainPath } from '../sw/http/server-path.js'
-import { parseOptions } from '../sw/options/options.js'
+import { parseOptions } from '../sw/options/parse-options.js'
 import { createIntercept } from '../sw/request/intercept.js'
 import { workingOptions } from './support/worker-parts.js'
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import { createSession, hasLiveToken, withTokens } from '../sw/session/session.js'
-import type { ActiveRecord } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import { settle } from './support/fake-platform.js'
 import { activeRecord, createUnitWorld } from './support/worker-parts.js'
 

@@ -2,7 +2,7 @@ import { describe, expect, test, vi } from 'vitest'
 import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
 import { createPageBridge } from '../sw/page-bridge.js'
 import { withTokens } from '../sw/session/session.js'
-import type { ActiveRecord, Outcome } from '../sw/session/store.js'
+import type { ActiveRecord, Outcome } from '../sw/session/records.js'
 import { createSilentLogin } from '../sw/token/silent-login.js'
 import { type FakePage, fakePage } from './support/fake-platform.js'
 import { createUnitWorld } from './support/worker-parts.js'
@@ -486,12 +486,12 @@ describe('after three frames in a row that brought nothing (SI-09)', () => {
     await worker.authorizationServer.refresh('a first request, for the metadata')
     await signIn({ silentLoginWorks: true, refreshSentAt: browser.now() })
     for (let round = 0; round < 5; round++) {
-      await accessToken.renew('access-token-0', false)
+      await renewal.renew({ spoiled: 'access-token-0', impatient: true })
       await browser.pass(60_000)
     }
     isDown = false
     tried.length = 0
-    expect(await accessToken.renew('access-token-0', false)).toMatchObject({
+    expect(await renewal.renew({ spoiled: 'access-token-0', impatient: true })).toMatchObject({
       accessToken: 'from-the-frame',
     })
     expect(tried).toEqual(['frame'])

@@ -5,7 +5,8 @@ import { forceCloseDatabase } from 'fake-indexeddb'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
-import { createStore, type Outcome, type Transaction } from '../sw/session/store.js'
+import type { Outcome, Transaction } from '../sw/session/records.js'
+import { createStore } from '../sw/session/store.js'
 import { createFakeBrowser, settle } from './support/fake-platform.js'
 import { activeRecord, readDatabase } from './support/worker-parts.js'
 
@@ -14,7 +15,7 @@ let names = 0
 const createStores = () => {
   const browser = createFakeBrowser()
   const config = { issuer: 'https://login.example', clientId: `store-${++names}` }
-  const open = () => createStore(config, browser.platform())
+  const open = () => createStore({ config, platform: browser.platform() })
   return { browser, config, store: open(), open }
 }
 
@@ -120,7 +121,7 @@ describe('the session record', () => {
       { ...config, clientId: `${config.clientId}0` },
     ]
     for (const other of others) {
-      expect(await createStore(other, browser.platform()).read()).toBeUndefined()
+      expect(await createStore({ config: other, platform: browser.platform() }).read()).toBeUndefined()
     }
     expect(store.name).toContain(config.clientId)
   })
@@ -288,7 +289,7 @@ describe('the database', () => {
   test('tells that it has gone, deleted or closed by the browser (ST-10)', async () => {
     const { browser, config } = createStores()
     const lost = vi.fn()
-    const store = createStore(config, browser.platform(), { lost })
+    const store = createStore({ config, platform: browser.platform(), events: { lost } })
     await store.update(() => activeRecord(browser.now()))
     await new Promise((resolve) => {
       indexedDB.deleteDatabase(store.name).onsuccess = resolve
@@ -536,7 +537,7 @@ describe('what another script has written', () => {
   test('as a session record is said once, and is gone with all that was in it (ST-08)', async () => {
     const { browser, config, open } = createStores()
     const damaged = vi.fn()
-    const store = createStore(config, browser.platform(), { damaged })
+    const store = createStore({ config, platform: browser.platform(), events: { damaged } })
     await store.read()
     const record = {
       ...activeRecord(browser.now(), { refreshToken: 'the-refresh-token' }),
@@ -663,7 +664,7 @@ describe('clearing up', () => {
     await store.update(() => activeRecord(browser.now()))
     await store.tidy(here)
     await open().tidy(there)
-    const other = createStore({ ...config, issuer: 'https://other.example' }, browser.platform())
+    const other = createStore({ config: { ...config, issuer: 'https://other.example' }, platform: browser.platform() })
     await other.tidy(third)
     await other.tidy(here)
     expect(await store.read()).toBeDefined()

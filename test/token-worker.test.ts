@@ -376,7 +376,7 @@ describe("a page's POST to the authorization server", () => {
     const world = withEndpoints()
     await world.start().signIn()
     const [issuer, clientId] = world.name.split(' ').slice(1) as [string, string]
-    const store = createStore({ issuer, clientId }, world.browser.platform())
+    const store = createStore({ config: { issuer, clientId }, platform: world.browser.platform() })
     const protocolEndpoints = ['https://login.example/x', 5, null, { startsWith: 1 }] as string[]
     await store.update((current) => current && { ...current, protocolEndpoints })
     const { dispatch } = world.start()

@@ -39,7 +39,6 @@ export const fits = (value: unknown, kind: Kind): boolean => {
       return isPlain(value) && Object.values(value).every((each) => typeof each === 'string')
     case 'boolean':
     case 'string':
-      // biome-ignore lint/suspicious/useValidTypeof: the kind is the name of a type here.
       return typeof value === kind
   }
   return (
