@@ -146,7 +146,8 @@ describe('docs/storage.md', () => {
   test.each(['ActiveRecord', 'EndedRecord', 'Transaction', 'Outcome'])(
     'has every field of %s, a contract between versions',
     (name) => {
-      for (const field of members('sw/session/store.ts', name)) expect(text()).toContain(code(field.name))
+      for (const field of members('sw/session/store.ts', name))
+        expect(text()).toContain(code(field.name))
     },
   )
 

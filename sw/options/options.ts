@@ -1,10 +1,10 @@
 import { TokenError } from '../../src/shared/errors.js'
 import type { AuthPage } from '../../src/shared/protocol.js'
+import { segmentsOf } from '../http/server-path.js'
 import type { ApiPart, ApiStrategy, StrategyPlugin } from '../offline/api-part.js'
 import type { AuthorizationServerMetadata } from '../server/authorization-server.js'
 import type { DpopOption } from '../server/dpop.js'
 import type { IdTokenSignature } from '../server/jwks.js'
-import { segmentsOf } from '../http/server-path.js'
 import type { Trace } from '../trace.js'
 
 /** An API whose requests get the access token. */

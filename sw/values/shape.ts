@@ -42,7 +42,9 @@ export const fits = (value: unknown, kind: Kind): boolean => {
       // biome-ignore lint/suspicious/useValidTypeof: the kind is the name of a type here.
       return typeof value === kind
   }
-  return isObject(value) && Object.entries(kind).every(([key, kind]) => memberFits(value, key, kind))
+  return (
+    isObject(value) && Object.entries(kind).every(([key, kind]) => memberFits(value, key, kind))
+  )
 }
 
 const memberFits = (value: Record<string, unknown>, key: string, kind: Kind): boolean => {
