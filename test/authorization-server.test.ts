@@ -360,7 +360,7 @@ describe('the metadata', () => {
     ['a logout endpoint that is a script', { end_session_endpoint: 'javascript:alert(1)' }],
     ['PKCE without S256', { code_challenge_methods_supported: ['plain'] }],
     ['nonsense for PKCE', { code_challenge_methods_supported: 5 as never }],
-  ])('with %s is refused (T5)', async (_title, metadata) => {
+  ])('with %s is refused', async (_title, metadata) => {
     const { as, state, secrets } = createWorld({ server: { metadata } })
     const error = await failure(as.authorizationUrl(state, secrets, {}))
     expect(error.code).toBe('invalid_configuration')
@@ -376,7 +376,7 @@ describe('the metadata', () => {
     ['HTML', () => new Response('<html>'), /metadata that is not JSON/],
     ['broken JSON', () => new Response('{"issuer":'), /metadata that is not JSON/],
     ['more than 256 KiB', () => json({ issuer: 'x'.repeat(262_144) }), /too long/],
-  ])('that is %s says so (D11)', async (_title, answer, message) => {
+  ])('that is %s says so', async (_title, answer, message) => {
     const { state, secrets, createWorker } = createWorld()
     const { authorizationServer } = createWorker({ fetch: async () => answer() })
     const error = await failure(authorizationServer.authorizationUrl(state, secrets, {}))
@@ -394,7 +394,7 @@ describe('the metadata', () => {
     expect(message).toContain('https://login.example/token.')
   })
 
-  test('that cannot be reached says what may be in the way (D11)', async () => {
+  test('that cannot be reached says what may be in the way', async () => {
     const { browser, state, secrets, createWorker } = createWorld()
     const fetch = async () => {
       throw new TypeError('Failed to fetch')
@@ -821,7 +821,7 @@ describe('a refresh', () => {
     expect(answer).toMatchObject({ kind: 'unavailable', error: { code: 'invalid_token_response' } })
   })
 
-  test('that gets no answer is unknown, and says what may be in the way (RF-07, D11)', async () => {
+  test('that gets no answer is unknown, and says what may be in the way (RF-07)', async () => {
     const answer = await refreshWith(() => Promise.reject(new TypeError('Failed to fetch')))
     expect(answer).toMatchObject({ kind: 'unknown', error: { code: 'token_endpoint_unreachable' } })
     expect('error' in answer && answer.error.message).toMatch(/CORS.*ad blocker/)

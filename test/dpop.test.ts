@@ -207,7 +207,7 @@ const refusingKeys = ({ writeDpop }: Store): Partial<Store> => ({
 
 const proofOf = ({ init }: SeenRequest) => new Headers(init.headers).get('dpop')
 
-/** The server acts, its answer is lost, and the browser sends the same request again (F1). */
+/** The server acts, its answer is lost, and the browser sends the same request again. */
 const resent =
   ({ server }: Pick<World, 'server'>) =>
   (request: SeenRequest): Response => {
@@ -243,7 +243,7 @@ describe('a proof', () => {
     expect(() => checkProof(example, { ...expected, nonce: 'n' })).toThrow('nonce')
   })
 
-  test('names method, URL, token and time of its request, and is never the same (DP-02, pitfall 46)', {
+  test('names method, URL, token and time of its request, and is never the same (DP-02)', {
     timeout: 30_000,
   }, async () => {
     const { worker, calls, browser } = await signedIn()
@@ -698,7 +698,7 @@ describe('at the authorization server', () => {
     })
   })
 
-  test('a nonce that CORS hides is told to pages, with the remedy (DP-06, pitfall 55)', async () => {
+  test('a nonce that CORS hides is told to pages, with the remedy (DP-06)', async () => {
     const { worker, server } = await signedIn()
     server.answers.push(() => json({ error: 'use_dpop_nonce' }, 400))
     await expect(worker.pageCalls.renew()).rejects.toThrow()
@@ -712,7 +712,7 @@ describe('at the authorization server', () => {
     })
   })
 
-  test('a proof that the browser has sent twice is no proof of a dead refresh token (F4, RF-07)', async () => {
+  test('a proof that the browser has sent twice is no proof of a dead refresh token (RF-07)', async () => {
     const world = await signedIn({ server: { rotate: false } })
     const { worker, server } = world
     const { refreshToken } = await worker.record()
@@ -734,7 +734,7 @@ describe('at the authorization server', () => {
     expect(record.refreshSentAt).toBe(undefined)
   })
 
-  test('by the name of the RFC, too (F4)', async () => {
+  test('by the name of the RFC, too', async () => {
     const world = await signedIn({ server: { rotate: false } })
     world.server.answers.push(resent(world))
     await world.worker.pageCalls.renew()
@@ -742,7 +742,7 @@ describe('at the authorization server', () => {
     expect(world.worker.frames()).toBe(0)
   })
 
-  test('where it rotates, the second answer decides: silent login (F4, RF-07)', async () => {
+  test('where it rotates, the second answer decides: silent login (RF-07)', async () => {
     const world = await signedIn()
     world.server.answers.push(resent(world))
     await world.worker.pageCalls.renew()
@@ -751,7 +751,7 @@ describe('at the authorization server', () => {
     expect((await world.worker.fetch()).status).toBe(200)
   })
 
-  test('a dead refresh token is tried twice and no more (F4)', async () => {
+  test('a dead refresh token is tried twice and no more', async () => {
     const { worker, server } = await signedIn()
     server.setGrant(undefined)
     await worker.pageCalls.renew()
@@ -759,7 +759,7 @@ describe('at the authorization server', () => {
     expect(worker.frames()).toBe(1)
   })
 
-  test('the second try has the first one’s intent on the disk, and a worker that is stopped in it leaves the outcome unknown (F4, RF-05)', async () => {
+  test('the second try has the first one’s intent on the disk, and a worker that is stopped in it leaves the outcome unknown (RF-05)', async () => {
     const world = await signedIn()
     const { worker, server, start, route } = world
     let stopped = () => {}
@@ -784,7 +784,7 @@ describe('at the authorization server', () => {
     expect(record.refreshSentAt).toEqual(expect.any(Number))
   })
 
-  test('a code is never sent twice for an answer that may have taken it (F4)', async () => {
+  test('a code is never sent twice for an answer that may have taken it', async () => {
     const { start, server } = createWorld()
     for (const error of ['invalid_grant', 'invalid_dpop_proof']) {
       server.answers.push(() => json({ error }, 400))
@@ -813,7 +813,7 @@ describe('at the authorization server', () => {
     await expect.poll(() => server.revoked).toEqual([refreshToken])
   })
 
-  test('a wrong clock of this device is made up for, up to ten minutes (DP-13, pitfall 73)', async () => {
+  test('a wrong clock of this device is made up for, up to ten minutes (DP-13)', async () => {
     const { worker, server, browser } = await signedIn()
     browser.setClock(-5 * 60_000)
     // The server’s clock has not moved.
@@ -860,7 +860,7 @@ describe('at an API', () => {
     expect(calls[0]?.proof).not.toContain('forged')
   })
 
-  test('no redirect is followed, with which the proof would go elsewhere (IN-10, M17)', async () => {
+  test('no redirect is followed, with which the proof would go elsewhere (IN-10)', async () => {
     const { worker, calls } = await signedIn()
     for (const redirect of ['follow', 'error', 'manual'] as const) await worker.fetch({ redirect })
     expect(calls.map(({ redirect }) => redirect)).toEqual(['error', 'error', 'manual'])
@@ -949,7 +949,7 @@ describe('at an API', () => {
     expect(server.tokenRequests()).toEqual([])
   })
 
-  test('where CORS hides both, there is one more request, and the remedy (DP-06, pitfall 55)', async () => {
+  test('where CORS hides both, there is one more request, and the remedy (DP-06)', async () => {
     const api = { nonce: 'n', hidden: ['www-authenticate', 'dpop-nonce'] }
     const { worker, calls, server } = await signedIn({ api })
     expect((await worker.fetch()).status).toBe(401)
@@ -992,7 +992,7 @@ describe('at an API', () => {
     expect(calls).toHaveLength(1)
   })
 
-  test('a wrong clock is made up for where the API tells its own (DP-13, pitfall 73)', async () => {
+  test('a wrong clock is made up for where the API tells its own (DP-13)', async () => {
     const ahead = 9 * 60_000
     const { worker, calls } = await signedIn({ api: { ahead } })
     expect((await worker.fetch()).status).toBe(200)

@@ -149,7 +149,7 @@ const rowsOf = <Variant extends { title: string }>(
 
 describe('an ID token at a sign-in', () => {
   const rows = rowsOf(idTokenVariants, ({ signIn }) => signIn)
-  test.each(rows)('%s: %s (TK-06, T5)%s', async (_title, _end, _ids, variant) => {
+  test.each(rows)('%s: %s (TK-06)%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectSignIn(world, () => sendIdToken(world.server, variant), variant.signIn)
     expect({}).not.toHaveProperty('polluted')
@@ -158,7 +158,7 @@ describe('an ID token at a sign-in', () => {
 
 describe('an ID token at a refresh', () => {
   const rows = rowsOf(idTokenVariants, ({ refresh }) => refresh)
-  test.each(rows)('%s: %s (RF-12, T5)%s', async (_title, _end, _ids, variant) => {
+  test.each(rows)('%s: %s (RF-12)%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectRefresh(world, () => sendIdToken(world.server, variant), variant.refresh)
     const { claims } = (await world.stored()) ?? {}
@@ -243,7 +243,7 @@ describe('a body that drips', () => {
   })
 })
 
-describe('metadata at a first visit (TK-14, T5)', () => {
+describe('metadata at a first visit (TK-14)', () => {
   const rows = rowsOf(metadataVariants, ({ code }) => code)
   test.each(rows)('%s: %s, and nothing is asked there%s', async (_title, _end, _ids, variant) => {
     const { server, start } = createWorld()
@@ -329,7 +329,7 @@ describe('metadata that changes later', () => {
     },
   )
 
-  test('in the database, by a script: no token goes to another origin (T3, TK-14)', async () => {
+  test('in the database, by a script: no token goes to another origin (TK-14)', async () => {
     const { browser, server, config, signIn, start, store } = createWorld()
     await signIn()
     const endpoints = ['token_endpoint', 'revocation_endpoint', 'authorization_endpoint'] as const

@@ -228,7 +228,7 @@ describe('the keys', () => {
     ['a list', () => json([first.jwk])],
     ['elsewhere', () => Response.redirect('https://evil.example/', 302)],
     ['not to be had', () => Promise.reject(new TypeError('Failed to fetch'))],
-  ])('that are %s let a sign-in fail, and say so (TK-08, D11)', async (_title, keys) => {
+  ])('that are %s let a sign-in fail, and say so (TK-08)', async (_title, keys) => {
     const { signIn, store } = createWorld({ keys })
     expect(await signIn()).toBe('metadata_unreachable')
     expect(await store.readKeys()).toBeUndefined()
