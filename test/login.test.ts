@@ -4,6 +4,7 @@ import type { TokenErrorData } from '../src/shared/errors.js'
 import type { TokenWorkerOptions } from '../sw/options/options.js'
 import { protocolParams } from '../sw/server/authorization-request.js'
 import type { ActiveRecord, BegunTransaction } from '../sw/session/records.js'
+import { emptyPage } from '../sw/sign-in/auth-response.js'
 import { createTransactions } from '../sw/sign-in/transactions.js'
 import { type FakeAuthorizationServer, json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'
@@ -25,7 +26,13 @@ const createWorld = (options: WorldOptions = {}) => {
     const { authorizationServer, transactions, session, platform } = worker
     return {
       ...worker,
-      login: createSignIn({ config: world.config, server: authorizationServer, transactions, session, platform }),
+      login: createSignIn({
+        config: world.config,
+        server: authorizationServer,
+        transactions,
+        session,
+        platform,
+      }),
     }
   }
   const worker = start()
@@ -200,7 +207,13 @@ describe('a sign-in', () => {
     const { login, transactions, visit, createWorker, config, platform } = createWorld()
     const fetch = async () => new Response('', { status: 503 })
     const { authorizationServer, session } = createWorker({ fetch })
-    const offline = createSignIn({ config, server: authorizationServer, transactions, session, platform })
+    const offline = createSignIn({
+      config,
+      server: authorizationServer,
+      transactions,
+      session,
+      platform,
+    })
     const { url } = await login.begin({ returnTo: `${app}here#x` })
     const response = await offline.leave(visit(url), 'login')
     expect(response.headers.get('location')).toBe(`${app}here#x`)
@@ -239,16 +252,16 @@ describe('a sign-in', () => {
   )
 
   test('answers without a body, not to be kept, and with no referrer (CB-16)', async () => {
-    const { leave, arrive, server, login } = createWorld()
+    const { leave, arrive, server } = createWorld()
     const { response, url } = await leave()
     const back = server.authorize(url)
     back.searchParams.set('error_description', '<script>alert(1)</script>')
-    for (const each of [response, await arrive(back), login.finish()]) {
+    for (const each of [response, await arrive(back), emptyPage()]) {
       expect(each.headers.get('cache-control')).toBe('no-store')
       expect(each.headers.get('referrer-policy')).toBe('no-referrer')
       expect(await each.text()).not.toContain('alert')
     }
-    expect(login.finish().headers.get('content-security-policy')).toBe("default-src 'none'")
+    expect(emptyPage().headers.get('content-security-policy')).toBe("default-src 'none'")
   })
 
   test('survives a restart of the worker at every step (AR-07)', async () => {
@@ -669,7 +682,13 @@ describe('an answer at the callback', () => {
         throw new Error('The disk is full.')
       },
     }
-    const login = createSignIn({ config, server: authorizationServer, transactions, session: broken, platform })
+    const login = createSignIn({
+      config,
+      server: authorizationServer,
+      transactions,
+      session: broken,
+      platform,
+    })
     expect((await login.arrive(visit(back))).headers.get('location')).toBe(`${app}here#`)
     expect(await transactions.takeForPage('page-1')).toMatchObject({
       error: { code: 'login_interrupted' },
@@ -761,7 +780,13 @@ describe('an answer that arrives a second time', () => {
       const root = `${app}other/`
       const transactions = createTransactions({ store, now: platform.now, scope: root })
       const other = { ...config, root }
-      const login = createSignIn({ config: other, server: authorizationServer, transactions, session, platform })
+      const login = createSignIn({
+        config: other,
+        server: authorizationServer,
+        transactions,
+        session,
+        platform,
+      })
       expect(await login.landing('page-2')).toEqual({})
       expect(await first.login.landing('page-3')).toEqual({})
       expect(await start().login.landing('page-4')).toMatchObject(stopped)
@@ -797,7 +822,13 @@ describe('an answer that arrives a second time', () => {
       const worker = start()
       const { authorizationServer, transactions, session, platform } = worker
       const never = { ...transactions, finish: () => new Promise<void>(() => {}) }
-      const login = createSignIn({ config, server: authorizationServer, transactions: never, session, platform })
+      const login = createSignIn({
+        config,
+        server: authorizationServer,
+        transactions: never,
+        session,
+        platform,
+      })
       const back = server.authorize((await leave()).url)
       void login.arrive(visit(back))
       await settle()

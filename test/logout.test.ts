@@ -195,7 +195,9 @@ describe('a worker that is stopped while somebody signs out', () => {
     const { done, name, createWorker } = await signOutUntil(step)
     expect(done).toContain(step)
     const next = createWorker()
-    expect(await next.accessToken.get({ keepAlive: () => {}, canWait: true })).toMatchObject({ kind: 'signed-out' })
+    expect(await next.accessToken.get({ keepAlive: () => {}, canWait: true })).toMatchObject({
+      kind: 'signed-out',
+    })
     const report = next.session.report(await next.session.readAgain())
     expect(report).toEqual({ ended: 'logout' })
     expect(JSON.stringify(await readDatabase(name))).not.toContain('the-')

@@ -71,7 +71,7 @@ describe('a refresh that succeeds', () => {
         return { kind: 'other-user' } as const
       },
     }
-    await createRefresh(server, session, platform)(before)
+    await createRefresh({ server, session, now: platform.now })(before)
     expect(seen).toHaveLength(1)
     expect(seen[0]?.refreshToken).not.toBe(before.refreshToken)
   })
@@ -249,7 +249,11 @@ describe('a refresh without a result', () => {
         if (isRotated && broken) throw new Error('quota')
         return wanted
       })
-    const refresh = createRefresh(authorizationServer, { ...session, changeOwn }, { now: () => 0 })
+    const refresh = createRefresh({
+      server: authorizationServer,
+      session: { ...session, changeOwn },
+      now: () => 0,
+    })
     await expect(refresh(before)).rejects.toMatchObject({ code: 'storage_failed' })
     broken = false
     expect((await refresh(await stored())).kind).toBe('renewed')

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import { dpop } from '../sw/server/dpop.js'
-import { withTokens } from '../sw/session/session.js'
+import { withTokens } from '../sw/session/active-record.js'
 import type { ActiveRecord } from '../sw/session/records.js'
 import type { SilentLogin } from '../sw/token/silent-login.js'
 import { readTable } from './support/docs.js'
@@ -27,11 +27,15 @@ const use = ({ server }: UnitWorld, { refreshToken = '' }: ActiveRecord) => {
 }
 const lost = () => ({ refreshSentAt: Date.now() - 60_000 })
 
-const dpopKey = await dpop()(
-  { read: async () => undefined, readDpop: async () => undefined, writeDpop: async () => {} },
-  { fetch, now: Date.now },
-  async () => {},
-).keyFor(undefined)
+const dpopKey = await dpop()({
+  store: {
+    read: async () => undefined,
+    readDpop: async () => undefined,
+    writeDpop: async () => {},
+  },
+  platform: { fetch, now: Date.now },
+  reportProblem: async () => {},
+}).keyFor(undefined)
 
 const bound = (more: WorldOptions['server'] = {}): Partial<Row> => ({
   world: { options: { dpop: dpop() }, server: { dpop: {}, ...more } },

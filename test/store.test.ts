@@ -121,7 +121,9 @@ describe('the session record', () => {
       { ...config, clientId: `${config.clientId}0` },
     ]
     for (const other of others) {
-      expect(await createStore({ config: other, platform: browser.platform() }).read()).toBeUndefined()
+      expect(
+        await createStore({ config: other, platform: browser.platform() }).read(),
+      ).toBeUndefined()
     }
     expect(store.name).toContain(config.clientId)
   })
@@ -645,10 +647,10 @@ describe('clearing up', () => {
     const here = place()
     await store.update(() => activeRecord(browser.now(), { refreshToken: 'left behind' }))
     await store.tidy(here)
-    const changed = createStore(
-      { ...config, clientId: `${config.clientId}-new` },
-      browser.platform(),
-    )
+    const changed = createStore({
+      config: { ...config, clientId: `${config.clientId}-new` },
+      platform: browser.platform(),
+    })
     await changed.update(() => activeRecord(browser.now()))
     expect(await databases()).toContain(store.name)
     await changed.tidy(here)
@@ -664,7 +666,10 @@ describe('clearing up', () => {
     await store.update(() => activeRecord(browser.now()))
     await store.tidy(here)
     await open().tidy(there)
-    const other = createStore({ config: { ...config, issuer: 'https://other.example' }, platform: browser.platform() })
+    const other = createStore({
+      config: { ...config, issuer: 'https://other.example' },
+      platform: browser.platform(),
+    })
     await other.tidy(third)
     await other.tidy(here)
     expect(await store.read()).toBeDefined()
@@ -678,10 +683,10 @@ describe('clearing up', () => {
     const here = place()
     await store.tidy(here)
     const holder = await openRaw(store.name)
-    const changed = createStore(
-      { ...config, clientId: `${config.clientId}-new` },
-      browser.platform(),
-    )
+    const changed = createStore({
+      config: { ...config, clientId: `${config.clientId}-new` },
+      platform: browser.platform(),
+    })
     const tidied = changed.tidy(here).catch((cause: unknown) => cause)
     await browser.pass(3_000)
     expect(await tidied).toBeInstanceOf(Error)

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Answer } from '../src/shared/errors.js'
 import { CANCEL_MARK, PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
-import type { ApiDoor, ApiPart } from '../sw/offline/api-part.js'
+import type { ApiPart, ConnectedWorker } from '../sw/offline/api-part.js'
 import type { TokenWorkerOptions } from '../sw/options/options.js'
 import type { Platform } from '../sw/platform.js'
 import { createStore } from '../sw/session/store.js'
@@ -841,7 +841,7 @@ describe('a part of an API', () => {
   const createPart = (name: string, more: Partial<ApiPart> = {}) => {
     const heard: string[] = []
     const resumed = vi.fn()
-    let door: ApiDoor | undefined
+    let door: ConnectedWorker | undefined
     const part: ApiPart = {
       connect: (given) => {
         door = given
@@ -852,7 +852,7 @@ describe('a part of an API', () => {
       resume: async () => resumed(),
       ...more,
     }
-    return { part, heard, resumed, door: () => door as ApiDoor }
+    return { part, heard, resumed, door: () => door as ConnectedWorker }
   }
 
   const createPartWorld = (queue: ApiPart, plugin?: ApiPart) => {

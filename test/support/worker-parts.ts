@@ -1,12 +1,6 @@
 // The parts of a token worker on a fake platform.
 import 'fake-indexeddb/auto'
 import type { WireEvent } from '../../src/shared/protocol.js'
-import { parseOptions, type TokenWorkerOptions } from '../../sw/options/options.js'
-import type { Platform } from '../../sw/platform.js'
-import { createAuthorizationServer } from '../../sw/server/authorization-server.js'
-import { createSession } from '../../sw/session/session.js'
-import { type ActiveRecord, createStore, type Store } from '../../sw/session/store.js'
-import { createTransactions } from '../../sw/sign-in/transactions.js'
 import { assemble, type Parts } from '../../sw/assemble.js'
 import type { TokenWorkerOptions } from '../../sw/options/options.js'
 import { parseOptions } from '../../sw/options/parse-options.js'
@@ -117,7 +111,8 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
       bridge,
       changes: { store: (store) => watched(store, onStored), silentLogin },
     })
-    return { ...parts, platform, events, steps, authorizationServer: parts.server }
+    const { server: authorizationServer, ...others } = parts
+    return { ...others, authorizationServer, platform, events, steps }
   }
 
   return {

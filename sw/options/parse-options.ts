@@ -1,0 +1,1 @@
+export { type Config, parseOptions } from './options.js'
