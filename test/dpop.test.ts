@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { checkProof, type Proof, ProofError, thumbprintOf } from '../demo/dpop-proof.mjs'
 import { TokenError } from '../src/shared/errors.js'
-import type { PageCalls, WireEvent, WorkerCalls } from '../src/shared/protocol.js'
+import type { WireEvent, WorkerCalls } from '../src/shared/protocol.js'
 import { assemble } from '../sw/assemble.js'
 import { arrivalOf } from '../sw/http/arrival.js'
 import { attach } from '../sw/offline/attached-request.js'
@@ -111,11 +111,10 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
     let frames = 0
     const bridge = {
       // The page with the hidden frame: it follows the redirects, as a browser does.
-      call: (async (_page: unknown, name: string, input: PageCalls) => {
+      call: (async ({ name, input }: { name: string; input: { url: string } }) => {
         if (name === 'probe') return { able: true, visible: true }
         frames++
-        const { url } = input as unknown as { url: string }
-        const away = await visit('silent', url, 'iframe')
+        const away = await visit('silent', input.url, 'iframe')
         if (away.startsWith(server.metadata.authorization_endpoint as string)) {
           await visit('callback', server.authorize(away).href, 'iframe')
         }

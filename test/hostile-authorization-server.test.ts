@@ -77,7 +77,7 @@ const createWorld = (options: WorldOptions = {}) => {
     }
   }
 
-  return { browser, server, config: world.config, start, ...start() }
+  return { ...start(), browser, server, config: world.config, start }
 }
 
 type World = ReturnType<typeof createWorld>
