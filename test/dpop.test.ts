@@ -3,13 +3,16 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { checkProof, type Proof, ProofError, thumbprintOf } from '../demo/dpop-proof.mjs'
 import { TokenError } from '../src/shared/errors.js'
-import type { PageCalls, WireEvent, WorkerCalls } from '../src/shared/protocol.js'
-import { type ApiRule, parseOptions, type TokenWorkerOptions } from '../sw/options/options.js'
-import type { RequestContext } from '../sw/request/api-request.js'
-import { type DpopKey, dpop } from '../sw/server/dpop.js'
-import type { ActiveRecord } from '../sw/session/records.js'
-import { createStore, type Store } from '../sw/session/store.js'
-import { assemble } from '../sw/token-worker.js'
+import type { WireEvent, WorkerCalls } from '../src/shared/protocol.js'
+import { assemble } from '../sw/assemble.js'
+import { arrivalOf } from '../sw/http/arrival.js'
+import { attach } from '../sw/offline/attached-request.js'
+import type { TokenWorkerOptions } from '../sw/options/options.js'
+import { parseOptions } from '../sw/options/parse-options.js'
+import type { ApiRule } from '../sw/request/intercept.js'
+import { dpop } from '../sw/server/dpop.js'
+import type { ActiveRecord, DpopKey } from '../sw/session/records.js'
+import type { Store } from '../sw/session/store.js'
 import {
   createFakeAuthorizationServer,
   type FakeServerOptions,
@@ -106,57 +109,53 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
     const platform = browser.platform(fetch)
     const events: WireEvent[] = []
     let frames = 0
+    const bridge = {
+      // The page with the hidden frame: it follows the redirects, as a browser does.
+      call: (async ({ name, input }: { name: string; input: { url: string } }) => {
+        if (name === 'probe') return { able: true, visible: true }
+        frames++
+        const away = await visit('silent', input.url, 'iframe')
+        if (away.startsWith(server.metadata.authorization_endpoint as string)) {
+          await visit('callback', server.authorize(away).href, 'iframe')
+        }
+        return { end: 'done', loaded: true, isolated: false }
+      }) as never,
+      publish: async (event: WireEvent) => void events.push(event),
+    }
     let opened = undefined as unknown as Store
-    const parts = assemble(
-      config,
-      platform,
-      {
-        // The page with the hidden frame: it follows the redirects, as a browser does.
-        call: (async (_page: unknown, name: string, input: PageCalls) => {
-          if (name === 'probe') return { able: true, visible: true }
-          frames++
-          const { url } = input as unknown as { url: string }
-          const away = await visit('silent', url, 'iframe')
-          if (away.startsWith(server.metadata.authorization_endpoint as string)) {
-            await visit('callback', server.authorize(away).href, 'iframe')
-          }
-          return { end: 'done', loaded: true, isolated: false }
-        }) as never,
-        tellAll: async (event) => void events.push(event),
-      },
-      (...given) => {
-        opened = createStore(...given)
-        return { ...opened, ...store }
-      },
-    )
+    const makeStore = (made: Store): Store => {
+      opened = made
+      return { ...made, ...store }
+    }
+    const parts = assemble({ config, platform, bridge, changes: { store: makeStore } })
     const visit = async (
       page: 'login' | 'silent' | 'callback' | 'logout',
       url: string,
       destination: RequestDestination = 'document',
     ): Promise<string> => {
       const request = { method: 'GET', destination, url } as Request
-      const what = { kind: 'auth-navigation', page, url: new URL(url) } as const
-      const to = { url: new URL(url), request, pageId: 'page-1' }
-      const response = await parts.visit(what, to)
+      const arrival = arrivalOf(request, { waitUntil: () => {}, resultingClientId: 'page-1' })
+      const response = await parts.authPages(page, arrival)
       return response.headers.get('location') ?? ''
     }
-    const pageCalls: WorkerCalls = parts.callsFor('page-1', () => {})
+    const pageCalls: WorkerCalls = parts.pageCalls('page-1', () => {})
 
     const leave = async (): Promise<string> => {
       const { url } = await pageCalls.login({ returnTo: app })
       return await visit('login', url)
     }
     const [rule] = config.apis as [ApiRule]
-    const keepAlive = (work: Promise<unknown>) => void work.catch(() => {})
-    const send = async (
-      request: Request,
-      context: RequestContext = { clientId: 'page-1', keepAlive },
-    ): Promise<Response> => await parts.apiRequest(request, rule, context).send()
+    const send = async (request: Request, clientId = 'page-1'): Promise<Response> => {
+      const arrival = arrivalOf(request, { waitUntil: () => {}, clientId })
+      return (await parts.apiRequest(arrival, rule).send()).response
+    }
     /** As a strategy of Workbox sends it: by itself. */
     const sendItself = async (url: string): Promise<Response> => {
-      const exchange = parts.apiRequest(new Request(url), rule, { clientId: 'page-1', keepAlive })
-      const request = await exchange.attach()
-      return await exchange.settle(await platform.fetch(request.clone()), request)
+      const request = new Request(url)
+      const arrival = arrivalOf(request, { waitUntil: () => {}, clientId: 'page-1' })
+      const attached = await attach(parts.apiRequest(arrival, rule), request)
+      const response = await platform.fetch(attached.request.clone())
+      return await attached.settle(response, attached.request)
     }
     return {
       ...{ platform, events, visit, pageCalls, leave, store: opened },
@@ -440,8 +439,7 @@ describe('the key', () => {
     await worker.store.update(() => activeRecord(browser.now(), { refreshToken: 'r' }))
     const pages = browser.pages.splice(0)
     const request = new Request(api)
-    const context = { clientId: '', keepAlive: () => {} }
-    expect((await worker.send(request, context)).type).toBe('error')
+    expect((await worker.send(request, '')).type).toBe('error')
     browser.pages.push(...pages)
     expect((await worker.fetch()).status).toBe(200)
   })
@@ -512,8 +510,7 @@ describe('the key', () => {
     // The other one cannot sign in now, and writes that down.
     const pages = browser.pages.splice(0)
     const other = start({ store })
-    const context = { clientId: '', keepAlive: () => {} }
-    expect((await other.send(new Request(api), context)).type).toBe('error')
+    expect((await other.send(new Request(api), '')).type).toBe('error')
     expect(await worker.record()).toMatchObject({ loginRequired: true, refreshToken })
     browser.pages.push(...pages)
     expect((await worker.fetch()).status).toBe(200)

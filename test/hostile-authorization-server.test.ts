@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { arrivalOf } from '../sw/http/arrival.js'
 import type { ActiveRecord } from '../sw/session/records.js'
-import { createLogin } from '../sw/sign-in/login.js'
 import { json } from './support/fake-authorization-server.js'
 import {
   answerVariants,
@@ -29,13 +29,12 @@ const createWorld = (options: WorldOptions = {}) => {
   /** One worker; a second call is the same worker after a restart. */
   const start = (fetch = withoutRedirects(server.fetch)) => {
     const worker = world.createWorker({ fetch })
-    const { authorizationServer, transactions, session, platform, accessToken } = worker
-    const login = createLogin(world.config, authorizationServer, transactions, session, platform)
-    const visit = (url: string | URL) => ({
-      url: new URL(url),
-      request: { method: 'GET', destination: 'document' } as Request,
-      pageId: 'page-1',
-    })
+    const { login, callback, transactions, renewal } = worker
+    const visit = (url: string | URL) =>
+      arrivalOf({ method: 'GET', destination: 'document', url: String(url) } as Request, {
+        waitUntil: () => {},
+        resultingClientId: 'page-1',
+      })
 
     /** Leaves for the server; the answer is its URL, or the app's with an error. */
     const leave = async (params?: Record<string, string>): Promise<string> => {
@@ -53,14 +52,14 @@ const createWorld = (options: WorldOptions = {}) => {
       told,
       /** How a visit to the callback ends. */
       arrive: async (url: string | URL): Promise<SignInEnd> => {
-        await login.arrive(visit(url))
+        await callback(visit(url))
         return (await told()) ?? 'signed in'
       },
       /** All the way. */
       signIn: async (params?: Record<string, string>): Promise<SignInEnd> => {
         const url = await leave(params)
         if (!url.startsWith(server.issuer)) return (await told()) ?? 'nothing'
-        await login.arrive(visit(server.authorize(url)))
+        await callback(visit(server.authorize(url)))
         return (await told()) ?? 'signed in'
       },
       renew: async (): Promise<RefreshEnd> => {
@@ -78,7 +77,7 @@ const createWorld = (options: WorldOptions = {}) => {
     }
   }
 
-  return { browser, server, config: world.config, start, ...start() }
+  return { ...start(), browser, server, config: world.config, start }
 }
 
 type World = ReturnType<typeof createWorld>

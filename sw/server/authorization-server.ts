@@ -17,8 +17,6 @@ import type { IdTokenSignature } from './jwks.js'
 import { createMetadataSource, type MetadataConfig } from './metadata.js'
 
 export type { SignIn } from './grants.js'
-export type { RefreshedIdToken } from './id-token.js'
-export type { RefreshAnswer } from './token-answer.js'
 
 /** What the option `logoutUrl` gets to build a URL for servers without `end_session_endpoint`. */
 export interface LogoutContext {
@@ -113,7 +111,6 @@ export function createAuthorizationServer({
     readKeySet: (url) => exchange.readDocument({ what: 'keys', url }),
   })
   const idTokens = createIdTokens({ config, metadata, now, checkSignature })
-
   const grants = createGrants({ config, exchange, metadata, idTokens, platform, dpop })
 
   return {
