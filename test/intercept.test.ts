@@ -389,7 +389,7 @@ describe("a page's POST to an endpoint of the authorization server", () => {
     for (const mode of ['cors', 'no-cors', 'same-origin'] as const) {
       const headers = new Headers({ authorization: 'Basic eDp5' })
       const found = intercept(request(url, { method: 'POST', mode, headers }))
-      expect(found).toEqual({ kind: 'endpoint', url: new URL(url) })
+      expect(found).toEqual({ kind: 'endpoint' })
     }
   })
 
@@ -442,8 +442,7 @@ describe('an auth page', () => {
   test.each(pages)('%s is answered as a navigation (CB-01)', (page) => {
     const url = `${app}/tokenward/${page}.html?code=x&state=y`
     const found = intercept(request(url, { mode: 'navigate', destination: 'document' }))
-    expect(found).toMatchObject({ kind: 'auth-navigation', page })
-    expect(found).toHaveProperty('url.href', url)
+    expect(found).toEqual({ kind: 'auth-navigation', page })
   })
 
   test.each(pages)('%s is answered as a navigation of a frame, by GET or POST (CB-04)', (page) => {

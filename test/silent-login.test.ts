@@ -7,8 +7,6 @@ import { createSilentLogin } from '../sw/token/silent-login.js'
 import { type FakePage, fakePage } from './support/fake-platform.js'
 import { createUnitWorld } from './support/worker-parts.js'
 
-const root = 'https://app.example/'
-
 interface Behaviour extends Partial<FakePage> {
   able?: boolean
   /** What `document.visibilityState` says, as opposed to `clients`. */

@@ -5,8 +5,11 @@ import { randomId } from '../sw/values/random-id.js'
 import { createUnitWorld, readDatabase } from './support/worker-parts.js'
 
 const root = 'https://app.example/app/'
-const authUrls = ['login', 'silent', 'callback', 'done', 'logout'].map(
-  (page) => `${root}tokenward/${page}.html`,
+const authUrls = Object.fromEntries(
+  ['login', 'silent', 'callback', 'done', 'logout'].map((page) => [
+    page,
+    `${root}tokenward/${page}.html`,
+  ]),
 )
 
 const login = { kind: 'login', returnTo: `${root}here` } as const

@@ -127,7 +127,9 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
       const { refresh_token: refreshToken } = server.issue(clientId, 'alice')
       const record = activeRecord(browser.now(), { refreshToken, ...more })
       server.setGrant({ clientId, subject: 'alice', refreshToken: record.refreshToken })
-      const { after } = await createStore({ config, platform: browser.platform() }).update(() => record)
+      const { after } = await createStore({ config, platform: browser.platform() }).update(
+        () => record,
+      )
       return after as ActiveRecord
     },
   }
