@@ -1005,7 +1005,9 @@ describe('a part of an API', () => {
     expect(door().begin(new Request('https://other.example/'), event)).toBeUndefined()
     const owner = await door().user()
     expect((await door().begin(new Request(api), event)?.send(owner))?.response.status).toBe(200)
-    expect((await door().begin(new Request(api), event)?.send('somebody else'))?.response.type).toBe('error')
+    expect(
+      (await door().begin(new Request(api), event)?.send('somebody else'))?.response.type,
+    ).toBe('error')
     expect(seen).toHaveLength(1)
   })
 })
