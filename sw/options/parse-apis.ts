@@ -27,19 +27,6 @@ const strategyPart = (name: string, given: unknown): ApiPart | undefined => {
   const strategy = given as ApiStrategy
   const plugin = strategy?.plugins?.find((each): each is StrategyPlugin => 'partOf' in each)
   must(plugin, name, 'must be one of Workbox, with tokenPlugin() (tokenward/workbox) in plugins.')
-  const behind = strategy.plugins.slice(strategy.plugins.indexOf(plugin) + 1)
-  // A later plugin that changes keys may take off whose they are.
-  must(
-    !behind.some((each) => 'cacheKeyWillBeUsed' in each || 'requestWillFetch' in each),
-    name,
-    'is out of order: tokenPlugin() must come after plugins that change requests or keys.',
-  )
-  // The query of the keys tells users apart.
-  must(
-    !strategy.matchOptions?.ignoreSearch,
-    name,
-    "must not ignore the query (ignoreSearch): users could get each other's data.",
-  )
   return plugin.partOf(strategy)
 }
 

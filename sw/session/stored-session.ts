@@ -44,20 +44,19 @@ const keepUnusable = (wanted: SessionRecord | undefined, current: SessionRecord 
 
 /**
  * Reads and changes the session record. Every change goes to the disk first, and is announced to
- * the other workers of this origin and their pages.
+ * the other workers of this origin and their pages. The pages of this worker get events instead.
  *
- * @param scope Scope of this worker: its pages get events, so they need no announcement
  * @param forget Drops what else is kept for the user, when another worker has ended the session
  */
 export function createStoredSession({
+  config: { root: scope },
   store,
-  scope,
   platform: { now, channel },
   dpop,
   forget,
 }: {
+  config: { root: string }
   store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
-  scope: string
   platform: Pick<Platform, 'now' | 'channel'>
   dpop?: KeyHolder
   forget?: (reason: SignedOutReason) => Promise<unknown>
