@@ -1,11 +1,19 @@
 declare const self: ServiceWorkerGlobalScope
 
+/** Finds out whether visits of our URLs reach us. */
+export interface OrderCheck {
+  /** Is this the visit that the check makes? Then it has arrived. */
+  takes(event: Event): boolean
+  /** Do we get each visit before another listener answers it? Listeners do not change later. */
+  isFirst(): boolean
+}
+
 /**
- * Finds out whether visits of our URLs reach us. Nobody can ask a worker for its listeners, and a
- * listener that answers keeps the event from those after it; so the worker is shown a visit that
- * no browser makes, once, and whoever answers it before us would have answered the real one too.
+ * Creates the check. A worker's listeners cannot be listed, and one that answers keeps the event
+ * from those after it. So the check dispatches, once, a visit that no browser makes: a listener
+ * that answers it before us would have answered the real one too.
  */
-export const createOrderCheck = (urls: readonly string[]) => {
+export function createOrderCheck(urls: readonly string[]): OrderCheck {
   let trial: FetchEvent | undefined
   let isFirst: boolean | undefined
 
@@ -20,7 +28,7 @@ export const createOrderCheck = (urls: readonly string[]) => {
       })
       Object.defineProperties(event, {
         request: { value: request },
-        // The browser's own are not for events of a script, and would tell of a lost answer.
+        // The browser's own refuse events of a script.
         respondWith: {
           value: (answer: unknown) => {
             event.stopImmediatePropagation()
@@ -32,7 +40,7 @@ export const createOrderCheck = (urls: readonly string[]) => {
       trial = event
       self.dispatchEvent(event)
     } catch {
-      // It cannot be tried here, which says nothing about the order.
+      // This browser does not allow the trial, which says nothing about the order.
       trial = undefined
     }
     const hasArrived = !trial
@@ -41,15 +49,13 @@ export const createOrderCheck = (urls: readonly string[]) => {
   }
 
   return {
-    /** Is this such a visit? Then it has arrived. */
-    takes: (event: Event): boolean => {
+    takes: (event) => {
       if (event !== trial) return false
       trial = undefined
       return true
     },
 
-    /** Do we get each visit before anybody answers it? Listeners do not change later. */
-    isFirst: (): boolean => {
+    isFirst: () => {
       isFirst ??= urls.every(arrives)
       return isFirst
     },

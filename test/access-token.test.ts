@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
-import { withTokens } from '../sw/session/session.js'
-import type { ActiveRecord, SessionRecord } from '../sw/session/store.js'
+import { withTokens } from '../sw/session/active-record.js'
+import type { ActiveRecord, SessionRecord } from '../sw/session/records.js'
+import { createRenewal } from '../sw/token/renewal.js'
 import type { SilentLogin, SilentLoginRequest } from '../sw/token/silent-login.js'
 import { json } from './support/fake-authorization-server.js'
 import { noNetwork, settle } from './support/fake-platform.js'
@@ -19,7 +20,7 @@ const createWorld = async ({
   const before = await world.signIn(record)
   const kept: Promise<unknown>[] = []
   const get = (canWait = true, { accessToken } = worker) =>
-    accessToken.get((work) => void kept.push(work), canWait)
+    accessToken.get({ keepAlive: (work) => void kept.push(work), canWait })
   const stored = async () => (await worker.store.read()) as ActiveRecord
   return { ...world, ...worker, before, kept, get, stored }
 }
@@ -57,7 +58,9 @@ describe('a token', () => {
   test('is not given where nobody is signed in, or no longer', async () => {
     const { createWorker } = createUnitWorld()
     const { accessToken } = createWorker()
-    expect(await accessToken.get(() => {}, true)).toEqual({ kind: 'signed-out' })
+    expect(await accessToken.get({ keepAlive: () => {}, canWait: true })).toEqual({
+      kind: 'signed-out',
+    })
     const { get, session } = await createWorld()
     await session.end('logout')
     expect(await get()).toEqual({ kind: 'signed-out', reload: true })
@@ -244,24 +247,24 @@ describe('one renewal', () => {
   })
 
   test('serves all who were refused with the old token, in two workers (RF-15)', async () => {
-    const { server, accessToken, createWorker } = await createWorld()
-    const second = createWorker().accessToken
+    const { server, renewal, createWorker } = await createWorld()
+    const second = createWorker().renewal
     const results = await Promise.all(
-      [accessToken, second, accessToken, second].map((each) => each.renew('access-token-0')),
+      [renewal, second, renewal, second].map((each) => each.renew({ spoiled: 'access-token-0' })),
     )
     expect(new Set(results.map((result) => JSON.stringify(result))).size).toBe(1)
     expect(server.tokenRequests()).toHaveLength(1)
   })
 
   test('is not needed where the refused token is no longer the current one (RF-15)', async () => {
-    const { server, accessToken } = await createWorld()
-    const result = await accessToken.renew('an older one')
+    const { server, renewal } = await createWorld()
+    const result = await renewal.renew({ spoiled: 'an older one' })
     expect(result).toHaveProperty('accessToken', 'access-token-0')
     expect(server.tokenRequests()).toEqual([])
   })
 
   test('that ends with the refused token is followed by one that does not', async () => {
-    const { browser, server, accessToken, get } = await createWorld()
+    const { browser, server, renewal, get } = await createWorld()
     browser.setClock(hour)
     let release = () => {}
     server.answers.push(async (request) => {
@@ -277,7 +280,7 @@ describe('one renewal', () => {
     const token = await first
     expect(token.kind).toBe('token')
     const spoiled = token.kind === 'token' ? token.accessToken : ''
-    const results = await Promise.all([accessToken.renew(spoiled), accessToken.renew(spoiled)])
+    const results = await Promise.all([renewal.renew({ spoiled }), renewal.renew({ spoiled })])
     for (const result of results) expect(result).not.toHaveProperty('accessToken', spoiled)
     expect(server.tokenRequests()).toHaveLength(2)
   })
@@ -328,7 +331,7 @@ describe('one renewal', () => {
     const { asked, silentLogin } = silently(failed)
     const record = { silentLoginWorks: true } as const
     const world = await createWorld({ silentLogin, record })
-    const { browser, server, accessToken, get, stored } = world
+    const { browser, server, renewal, get, stored } = world
     browser.setClock(hour)
     const original = IDBObjectStore.prototype.put
     server.answers.push((request) => {
@@ -338,7 +341,9 @@ describe('one renewal', () => {
       return server.grant(request)
     })
     try {
-      expect(await accessToken.renew('access-token-0')).toMatchObject({ kind: 'unavailable' })
+      expect(await renewal.renew({ spoiled: 'access-token-0' })).toMatchObject({
+        kind: 'unavailable',
+      })
     } finally {
       IDBObjectStore.prototype.put = original
     }
@@ -359,9 +364,11 @@ describe('one renewal', () => {
       return { kind: 'signed-in', record: { ...(record as ActiveRecord), accessToken: 'new' } }
     }
     const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
-    const { browser, accessToken, session } = world
+    const { browser, renewal, session } = world
     try {
-      expect(await accessToken.renew('access-token-0')).toMatchObject({ accessToken: 'new' })
+      expect(await renewal.renew({ spoiled: 'access-token-0' })).toMatchObject({
+        accessToken: 'new',
+      })
     } finally {
       IDBObjectStore.prototype.get = original
     }
@@ -369,14 +376,14 @@ describe('one renewal', () => {
   })
 
   test('never fails with anything but a result, and pages hear of a disk that fails', async () => {
-    const { accessToken, store, browser, events } = await createWorld()
+    const { renewal, store, browser, events } = await createWorld()
     browser.setClock(hour)
     const original = IDBObjectStore.prototype.put
     IDBObjectStore.prototype.put = () => {
       throw new DOMException('full', 'QuotaExceededError')
     }
     try {
-      const result = await accessToken.renew(undefined)
+      const result = await renewal.renew({ spoiled: undefined })
       expect(result).toMatchObject({ kind: 'unavailable', error: { code: 'storage_failed' } })
     } finally {
       IDBObjectStore.prototype.put = original
@@ -408,11 +415,11 @@ describe('after a failure', () => {
   })
 
   test('somebody who asks for it by name does not have to wait', async () => {
-    const { browser, get, server, accessToken } = await createWorld()
+    const { browser, get, server, renewal } = await createWorld()
     browser.setClock(hour)
     server.answers.push(down)
     await get()
-    expect((await accessToken.renew(undefined, false)).kind).toBe('token')
+    expect((await renewal.renew({ spoiled: undefined, impatient: true })).kind).toBe('token')
   })
 
   test('without a page, a server that wants the user is not asked by every request (RF-09)', async () => {
@@ -561,15 +568,16 @@ describe('the way to a new token', () => {
       ...restarted.platform,
       lock: ((name, ...rest) => lock(`x ${name}`, ...rest)) as typeof lock,
     }
-    const { createAccessToken } = await import('../sw/token/access-token.js')
-    const again = createAccessToken(
-      { leeway: 0, rotationGrace: 0, lockName: 'lock' },
-      restarted.session,
-      restarted.refresh,
-      silently(failed).silentLogin,
+    const again = createRenewal({
+      config: { leeway: 0, rotationGrace: 0 },
+      lockName: 'lock',
+      session: restarted.session,
+      refresh: restarted.refresh,
+      silentLogin: silently(failed).silentLogin,
       platform,
-    )
-    expect((await again.get(() => {}, true)).kind).toBe('token')
+    })
+    const { accessToken: spoiled } = await stored()
+    expect((await again.renew({ spoiled })).kind).toBe('token')
     expect((await stored()).refreshSentAt).toBeUndefined()
   })
 })
@@ -776,7 +784,7 @@ describe('back online (OF-05)', () => {
     const { browser, server, accessToken, createWorker, before } = await expired()
     const renewal = accessToken.backOnline()
     await settle()
-    await createWorker().accessToken.renew(before.accessToken)
+    await createWorker().renewal.renew({ spoiled: before.accessToken })
     await browser.pass(3_000)
     await renewal
     expect(server.tokenRequests()).toHaveLength(1)
@@ -809,12 +817,14 @@ describe('back online (OF-05)', () => {
   })
 
   test('a pause that the server has asked for is kept, also by renew() (RF-06)', async () => {
-    const { browser, server, accessToken, get, stored } = await expired()
+    const { browser, server, accessToken, renewal, get, stored } = await expired()
     server.answers.push(() => json({}, 429, { 'retry-after': '100' }))
     expect((await get()).kind).toBe('unavailable')
     browser.random = 0
     await accessToken.backOnline()
-    expect(await accessToken.renew((await stored()).accessToken, false)).toMatchObject({
+    expect(
+      await renewal.renew({ spoiled: (await stored()).accessToken, impatient: true }),
+    ).toMatchObject({
       kind: 'unavailable',
     })
     expect(server.tokenRequests()).toHaveLength(1)
@@ -842,31 +852,31 @@ describe('a refresh token of unknown fate', () => {
   ])(
     '%s s old, with a grace of %s s: %s frames before it is sent again (RF-07)',
     async (age, grace, frames) => {
-      const { get, asked, server, accessToken, before } = await world(age, grace)
+      const { get, asked, server, renewal, before } = await world(age, grace)
       await get()
-      expect((await accessToken.renew(before.accessToken)).kind).toBe('token')
+      expect((await renewal.renew({ spoiled: before.accessToken })).kind).toBe('token')
       expect(asked).toHaveLength(frames)
       expect(server.tokenRequests()).toHaveLength(1)
     },
   )
 
   test('keeps the time at which it was first sent, however often that fails (RF-05, RF-07)', async () => {
-    const { browser, server, accessToken, before, stored } = await createWorld()
+    const { browser, server, renewal, before, stored } = await createWorld()
     const first = browser.now()
     for (const answer of [noAnswer, down, noAnswer]) {
       server.answers.push(answer)
-      await accessToken.renew(before.accessToken)
+      await renewal.renew({ spoiled: before.accessToken })
       expect((await stored()).refreshSentAt).toBe(first)
       await browser.pass(20_000)
     }
-    await accessToken.renew(before.accessToken)
+    await renewal.renew({ spoiled: before.accessToken })
     expect((await stored()).refreshSentAt).toBeUndefined()
   })
 
   test.each([500, 502, 504, 520])('is what a %s leaves (RF-07)', async (status) => {
-    const { browser, server, accessToken, before, stored } = await createWorld()
+    const { browser, server, renewal, before, stored } = await createWorld()
     server.answers.push(() => new Response('', { status }))
-    expect((await accessToken.renew(before.accessToken)).kind).toBe('unavailable')
+    expect((await renewal.renew({ spoiled: before.accessToken })).kind).toBe('unavailable')
     expect((await stored()).refreshSentAt).toBe(browser.now())
   })
 })
@@ -876,14 +886,14 @@ describe('a pause and a clock that jumps', () => {
     ['ahead', hour],
     ['back', -hour],
   ])('%s during a pause does not make it longer than it is', async (_title, by) => {
-    const { browser, server, get, accessToken } = await createWorld()
+    const { browser, server, get, renewal } = await createWorld()
     await get()
     browser.setClock(hour)
     server.answers.push(down)
     expect((await get()).kind).toBe('unavailable')
     browser.setClock(by)
     // Back to where the token had time left, it is not asked for; so ask for it.
-    await accessToken.renew('access-token-0')
+    await renewal.renew({ spoiled: 'access-token-0' })
     expect(server.tokenRequests()).toHaveLength(2)
   })
 })

@@ -2,9 +2,12 @@ import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import type { WireEvent } from '../src/shared/protocol.js'
-import type { ApiRule } from '../sw/options/options.js'
+import { arrivalOf } from '../sw/http/arrival.js'
+import { attach as attachTo } from '../sw/offline/attached-request.js'
 import { createApiRequest } from '../sw/request/api-request.js'
-import type { TokenResult } from '../sw/token/access-token.js'
+import type { ApiRule } from '../sw/request/intercept.js'
+import type { AccessToken } from '../sw/token/access-token.js'
+import type { TokenResult } from '../sw/token/token-result.js'
 import type { TraceStep } from '../sw/trace.js'
 import { createFakeBrowser, fakePage } from './support/fake-platform.js'
 
@@ -41,7 +44,7 @@ const createWorld = ({
   cancelled,
 }: {
   peek?: TokenResult | undefined | null
-  get?: (keepAlive: (work: Promise<unknown>) => void, canWait: boolean) => Promise<TokenResult>
+  get?: AccessToken['get']
   renew?: (spoiled: string | undefined) => Promise<TokenResult>
   answers?: Answer[]
   endpoint?: string
@@ -64,18 +67,24 @@ const createWorld = ({
     const answer = answers.shift() ?? new Response('ok')
     return answer instanceof Response ? answer : await answer()
   })
-  const begin = createApiRequest(
-    { peek: () => peek ?? undefined, get: vi.fn(get), renew: renewed },
-    ({ href }) => href === endpoint,
+  const apiRequest = createApiRequest({
+    accessToken: { peek: () => peek ?? undefined, get: vi.fn(get) },
+    renew: ({ spoiled }) => renewed(spoiled),
+    endpoints: { includes: ({ href }) => href === endpoint },
     platform,
-    async (event) => void told.push(event),
-    () => cancelled?.signal,
-    (step, more) => steps.push({ step, ...more }),
-  )
+    publish: async (event) => void told.push(event),
+    note: (step, more) => steps.push({ step, ...more }),
+  })
   const context = {
     clientId: 'page-1',
     keepAlive: (work: Promise<unknown>) => void kept.push(work),
   }
+  const begin = (request: Request, more: Partial<typeof context> & { rule?: ApiRule } = {}) => {
+    const arrival = arrivalOf(request, { waitUntil: () => {} }, { cancelled: cancelled?.signal })
+    const { rule: ownRule = rule, ...own } = more
+    return apiRequest({ ...arrival, ...context, ...own }, ownRule)
+  }
+  const send = async (...input: Parameters<typeof begin>) => (await begin(...input).send()).response
   return {
     browser,
     sent,
@@ -84,9 +93,9 @@ const createWorld = ({
     told,
     renewed,
     fetch: (init: RequestInit = {}, more: Partial<typeof context> & { rule?: ApiRule } = {}) =>
-      begin(new Request(api, init), more.rule ?? rule, { ...context, ...more }).send(),
-    begin: (request: Request) => begin(request, rule, context),
-    fetchRequest: (request: Request) => begin(request, rule, context).send(),
+      send(new Request(api, init), more),
+    begin: (request: Request) => begin(request),
+    fetchRequest: (request: Request) => send(request),
   }
 }
 
@@ -290,7 +299,7 @@ describe('a request without a token', () => {
 
   test('does not wait if the page is being left (keepalive)', async () => {
     const asked: boolean[] = []
-    const get = async (_: unknown, canWait: boolean) => {
+    const get: AccessToken['get'] = async ({ canWait }) => {
       asked.push(canWait)
       return token('an old one')
     }
@@ -679,12 +688,12 @@ describe('an API that says that a token has expired in a 200', () => {
 
 describe('a request that other code sends', () => {
   const attach = async (world: ReturnType<typeof createWorld>, init: RequestInit = {}) => {
-    const exchange = world.begin(new Request(api, init))
-    return { exchange, request: await exchange.attach() }
+    const request = new Request(api, init)
+    return await attachTo(world.begin(request), request)
   }
 
   test('has its token, and is the request of the page otherwise (IN-08)', async () => {
-    const { exchange, request } = await attach(createWorld(), {
+    const { owner, request } = await attach(createWorld(), {
       method: 'POST',
       body: 'the body',
       headers: { 'x-own': '1' },
@@ -697,15 +706,15 @@ describe('a request that other code sends', () => {
     })
     expect(request.referrerPolicy).toBe('no-referrer')
     expect(await request.text()).toBe('the body')
-    expect(exchange.owner()).toBe('alice')
+    expect(owner).toBe('alice')
   })
 
   test('is bare where nobody is signed in, and its 401 stands (IN-12)', async () => {
     const world = createWorld({ peek: null, get: async () => ({ kind: 'signed-out' }) })
-    const { exchange, request } = await attach(world)
+    const { owner, settle, request } = await attach(world)
     expect(request.headers.has('authorization')).toBe(false)
-    expect(exchange.owner()).toBeUndefined()
-    expect((await exchange.settle(unauthorized(), request)).status).toBe(401)
+    expect(owner).toBeUndefined()
+    expect((await settle(unauthorized(), request)).status).toBe(401)
     expect(world.sent).toEqual([])
   })
 
@@ -735,17 +744,17 @@ describe('a request that other code sends', () => {
 
   test('after a 401 is sent once more, with a new token (RF-15)', async () => {
     const world = createWorld({ answers: [new Response('data')] })
-    const { exchange, request } = await attach(world)
-    const response = await exchange.settle(unauthorized(), request)
+    const { settle, request } = await attach(world)
+    const response = await settle(unauthorized(), request)
     expect(await response.text()).toBe('data')
     expect(world.sent.map(({ authorization }) => authorization)).toEqual(['Bearer token-2'])
   })
 
   test('keeps every other answer', async () => {
     const world = createWorld()
-    const { exchange, request } = await attach(world)
+    const { settle, request } = await attach(world)
     const response = new Response('forbidden', { status: 403 })
-    expect(await exchange.settle(response, request)).toBe(response)
+    expect(await settle(response, request)).toBe(response)
     expect(world.sent).toEqual([])
   })
 })

@@ -178,9 +178,9 @@ describe('the lint rules', () => {
         'src/shared/errors.ts': imports(...dependencies, '../register.js', './protocol.js'),
         'sw/token-worker.ts': everything,
         'sw/page-bridge.ts': everything,
-        'sw/session/store.ts': everything,
+        'sw/session/database.ts': everything,
         'sw/server/authorization-server.ts': everything,
-        'sw/offline/token-queue.ts': everything,
+        'sw/offline/queue-entries.ts': everything,
         'sw/sign-in/login.ts': imports(
           '../../src/shared/errors.js',
           '../session/store.js',
@@ -195,9 +195,9 @@ describe('the lint rules', () => {
       'src/shared/errors.ts': 6,
       'sw/token-worker.ts': 7,
       'sw/page-bridge.ts': 6,
-      'sw/session/store.ts': 6,
+      'sw/session/database.ts': 6,
       'sw/server/authorization-server.ts': 6,
-      'sw/offline/token-queue.ts': 6,
+      'sw/offline/queue-entries.ts': 6,
       'sw/sign-in/login.ts': 0,
     })
   })

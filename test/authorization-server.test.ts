@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import type { TokenError } from '../src/shared/errors.js'
+import { randomId } from '../sw/values/random-id.js'
 import { json, jwt } from './support/fake-authorization-server.js'
 import { createUnitWorld, type WorldOptions } from './support/worker-parts.js'
 
@@ -9,7 +10,7 @@ const hour = 3_600_000
 const createWorld = (options: WorldOptions = {}) => {
   const world = createUnitWorld(options)
   const { authorizationServer: as, store } = world.createWorker()
-  const state = as.randomValue()
+  const state = randomId()
   const secrets = as.newSecrets()
 
   /** Goes to the server and back, and redeems what comes. */
@@ -20,9 +21,9 @@ const createWorld = (options: WorldOptions = {}) => {
     params?: Record<string, string>
     change?: (url: URL) => void
   } = {}) => {
-    const back = world.server.authorize(await as.authorizationUrl(state, secrets, params))
+    const back = world.server.authorize(await as.authorizationUrl({ state, secrets, params }))
     change?.(back)
-    return await as.redeem(back.searchParams, state, secrets, params)
+    return await as.redeem({ params: back.searchParams, state, secrets, asked: params })
   }
 
   return { ...world, as, store, state, secrets, signIn }
@@ -46,7 +47,7 @@ describe('the authorization request', () => {
     const { as, config, state, secrets } = createWorld({
       options: { scope: 'openid offline_access', authorizationParams: { audience: 'urn:api' } },
     })
-    const url = new URL(await as.authorizationUrl(state, secrets, { prompt: 'login' }))
+    const url = new URL(await as.authorizationUrl({ state, secrets, params: { prompt: 'login' } }))
     expect(url.origin + url.pathname).toBe('https://login.example/authorize')
     expect(Object.fromEntries(url.searchParams)).toEqual({
       response_type: 'code',
@@ -76,7 +77,9 @@ describe('the authorization request', () => {
       options: { authorizationParams: { prompt: 'login' } },
     })
     const params = { prompt: 'none', state: 'x', client_id: 'x', redirect_uri: 'x', nonce: 'x' }
-    const url = new URL(await as.authorizationUrl(state, secrets, { ...params, scope: 'x' }))
+    const url = new URL(
+      await as.authorizationUrl({ state, secrets, params: { ...params, scope: 'x' } }),
+    )
     expect(url.searchParams.getAll('state')).toEqual([state])
     expect(url.searchParams.get('nonce')).toBe(secrets.nonce)
     expect(url.searchParams.get('scope')).toBe('openid')
@@ -89,14 +92,14 @@ describe('the authorization request', () => {
       options: { apis: [{ url: '/api/', resource: 'urn:api' }] },
       server: { metadata: { authorization_endpoint: 'https://login.example/authorize?p=b2c' } },
     })
-    const { searchParams } = new URL(await as.authorizationUrl(state, secrets, {}))
+    const { searchParams } = new URL(await as.authorizationUrl({ state, secrets, params: {} }))
     expect(searchParams.get('p')).toBe('b2c')
     expect(searchParams.get('resource')).toBe('urn:api')
   })
 
   test('has no nonce where no ID token is asked for', async () => {
     const { as, state, secrets } = createWorld({ options: { scope: 'read' } })
-    expect(await as.authorizationUrl(state, secrets, {})).not.toContain('nonce')
+    expect(await as.authorizationUrl({ state, secrets, params: {} })).not.toContain('nonce')
   })
 })
 
@@ -110,13 +113,15 @@ describe('a request for more than a sign-in (AR-16)', () => {
 
   test('goes out as the page asks for it, and as the worker does', async () => {
     const { as, state, secrets } = createWorld()
-    const url = new URL(await as.authorizationUrl(state, secrets, asked))
+    const url = new URL(await as.authorizationUrl({ state, secrets, params: asked }))
     expect(Object.fromEntries(url.searchParams)).toMatchObject(asked)
     const always = createWorld({ options: { authorizationParams: asked } })
-    const other = new URL(await always.as.authorizationUrl(state, secrets, {}))
+    const other = new URL(await always.as.authorizationUrl({ state, secrets, params: {} }))
     expect(Object.fromEntries(other.searchParams)).toMatchObject(asked)
     // Each of them once, whoever asks.
-    const both = new URL(await always.as.authorizationUrl(state, secrets, { max_age: '0' }))
+    const both = new URL(
+      await always.as.authorizationUrl({ state, secrets, params: { max_age: '0' } }),
+    )
     expect(both.searchParams.getAll('max_age')).toEqual(['0'])
   })
 
@@ -129,7 +134,7 @@ describe('a request for more than a sign-in (AR-16)', () => {
         ],
       },
     })
-    const { searchParams } = new URL(await as.authorizationUrl(state, secrets, {}))
+    const { searchParams } = new URL(await as.authorizationUrl({ state, secrets, params: {} }))
     expect(searchParams.getAll('resource')).toEqual(['urn:api'])
     expect(searchParams.get('scope')).toBe('openid a:read b:read')
     await signIn()
@@ -149,7 +154,7 @@ describe('a server that wants requests pushed (AR-15)', () => {
 
   test('gets them, and the browser carries a reference alone, a new one each time', async () => {
     const { as, server, config, state, secrets } = createWorld(pushing)
-    const url = await as.authorizationUrl(state, secrets, { prompt: 'login' })
+    const url = await as.authorizationUrl({ state, secrets, params: { prompt: 'login' } })
     const { searchParams } = new URL(url)
     expect(Object.fromEntries(searchParams)).toEqual({
       client_id: config.clientId,
@@ -167,9 +172,12 @@ describe('a server that wants requests pushed (AR-15)', () => {
       prompt: 'login',
     })
     expect(params?.has('code_verifier')).toBe(false)
-    expect(await as.authorizationUrl(state, secrets, {})).not.toBe(url)
+    expect(await as.authorizationUrl({ state, secrets, params: {} })).not.toBe(url)
     const back = server.authorize(url)
-    expect(await as.redeem(back.searchParams, state, secrets)).toHaveProperty('subject', 'alice')
+    expect(await as.redeem({ params: back.searchParams, state, secrets })).toHaveProperty(
+      'subject',
+      'alice',
+    )
   })
 
   test.each<[string, () => Response | Promise<Response>, string]>([
@@ -188,14 +196,16 @@ describe('a server that wants requests pushed (AR-15)', () => {
       fetch: async (input, init) =>
         String(input).endsWith('/par') ? await answer() : await server.fetch(input, init),
     })
-    const error = await failure(authorizationServer.authorizationUrl(state, secrets, {}))
+    const error = await failure(
+      authorizationServer.authorizationUrl({ state, secrets, params: {} }),
+    )
     expect(error.code).toBe(code)
   })
 
   test('but does not need it, gets plain ones', async () => {
     const metadata = { pushed_authorization_request_endpoint: 'https://login.example/par' }
     const { as, state, secrets } = createWorld({ server: { metadata } })
-    expect(await as.authorizationUrl(state, secrets, {})).toContain('code_challenge=')
+    expect(await as.authorizationUrl({ state, secrets, params: {} })).toContain('code_challenge=')
   })
 })
 
@@ -294,22 +304,22 @@ describe('every request to the server', () => {
 describe('the metadata', () => {
   test('is fetched once, and then known', async () => {
     const { as, server, state, secrets } = createWorld()
-    await as.authorizationUrl(state, secrets, {})
-    await as.authorizationUrl(state, secrets, {})
+    await as.authorizationUrl({ state, secrets, params: {} })
+    await as.authorizationUrl({ state, secrets, params: {} })
     expect(server.requests).toHaveLength(1)
   })
 
   test('is not fetched at all where it was given', async () => {
     const { server } = createWorld()
     const given = createWorld({ options: { issuer: server.metadata } })
-    await given.as.authorizationUrl(given.state, given.secrets, {})
+    await given.as.authorizationUrl({ ...given, params: {} })
     expect(given.server.requests).toEqual([])
   })
 
   test('is kept for a day over restarts of the worker, then fetched again (TK-14)', async () => {
     const { as, browser, server, state, secrets, createWorker } = createWorld()
     const ask = (each = createWorker().authorizationServer) =>
-      each.authorizationUrl(state, secrets, {})
+      each.authorizationUrl({ state, secrets, params: {} })
     await ask(as)
     await browser.pass(24 * hour - 1)
     await ask()
@@ -321,20 +331,22 @@ describe('the metadata', () => {
 
   test('that is old is better than none while the server is down', async () => {
     const { as, browser, server, state, secrets, createWorker } = createWorld()
-    await as.authorizationUrl(state, secrets, {})
+    await as.authorizationUrl({ state, secrets, params: {} })
     await browser.pass(48 * hour)
     const fetch = async () => {
       throw new TypeError('Failed to fetch')
     }
     const { authorizationServer } = createWorker({ fetch })
-    expect(await authorizationServer.authorizationUrl(state, secrets, {})).toContain(server.issuer)
+    expect(await authorizationServer.authorizationUrl({ state, secrets, params: {} })).toContain(
+      server.issuer,
+    )
   })
 
   test('is fetched again where the clock was set back', async () => {
     const { as, browser, server, state, secrets, createWorker } = createWorld()
-    await as.authorizationUrl(state, secrets, {})
+    await as.authorizationUrl({ state, secrets, params: {} })
     browser.setClock(-1000)
-    await createWorker().authorizationServer.authorizationUrl(state, secrets, {})
+    await createWorker().authorizationServer.authorizationUrl({ state, secrets, params: {} })
     expect(server.requests).toHaveLength(2)
   })
 
@@ -346,7 +358,7 @@ describe('the metadata', () => {
     [undefined, 'none'],
   ])('of issuer %s is refused: %s (TK-14)', async (issuer, _title) => {
     const { as, state, secrets, store } = createWorld({ server: { metadata: { issuer: issuer! } } })
-    const error = await failure(as.authorizationUrl(state, secrets, {}))
+    const error = await failure(as.authorizationUrl({ state, secrets, params: {} }))
     expect(error.code).toBe('invalid_configuration')
     expect(error.message).toMatch(/the same to the last slash/)
     expect(await store.readMetadata()).toBeUndefined()
@@ -360,9 +372,9 @@ describe('the metadata', () => {
     ['a logout endpoint that is a script', { end_session_endpoint: 'javascript:alert(1)' }],
     ['PKCE without S256', { code_challenge_methods_supported: ['plain'] }],
     ['nonsense for PKCE', { code_challenge_methods_supported: 5 as never }],
-  ])('with %s is refused (T5)', async (_title, metadata) => {
+  ])('with %s is refused', async (_title, metadata) => {
     const { as, state, secrets } = createWorld({ server: { metadata } })
-    const error = await failure(as.authorizationUrl(state, secrets, {}))
+    const error = await failure(as.authorizationUrl({ state, secrets, params: {} }))
     expect(error.code).toBe('invalid_configuration')
     expect(await as.refresh('refresh-token')).toMatchObject({ kind: 'unavailable' })
   })
@@ -376,10 +388,12 @@ describe('the metadata', () => {
     ['HTML', () => new Response('<html>'), /metadata that is not JSON/],
     ['broken JSON', () => new Response('{"issuer":'), /metadata that is not JSON/],
     ['more than 256 KiB', () => json({ issuer: 'x'.repeat(262_144) }), /too long/],
-  ])('that is %s says so (D11)', async (_title, answer, message) => {
+  ])('that is %s says so', async (_title, answer, message) => {
     const { state, secrets, createWorker } = createWorld()
     const { authorizationServer } = createWorker({ fetch: async () => answer() })
-    const error = await failure(authorizationServer.authorizationUrl(state, secrets, {}))
+    const error = await failure(
+      authorizationServer.authorizationUrl({ state, secrets, params: {} }),
+    )
     expect(error.message).toMatch(message)
     expect(error.transient).toBe(true)
   })
@@ -394,13 +408,13 @@ describe('the metadata', () => {
     expect(message).toContain('https://login.example/token.')
   })
 
-  test('that cannot be reached says what may be in the way (D11)', async () => {
+  test('that cannot be reached says what may be in the way', async () => {
     const { browser, state, secrets, createWorker } = createWorld()
     const fetch = async () => {
       throw new TypeError('Failed to fetch')
     }
     const ask = () =>
-      createWorker({ fetch }).authorizationServer.authorizationUrl(state, secrets, {})
+      createWorker({ fetch }).authorizationServer.authorizationUrl({ state, secrets, params: {} })
     const error = await failure(ask())
     expect(error.code).toBe('metadata_unreachable')
     expect(error.message).toMatch(/CORS.*Content-Security-Policy.*ad blocker/)
@@ -428,7 +442,7 @@ describe('the metadata', () => {
       },
     })
     expect(as.protocolEndpoints()).toEqual([])
-    await as.authorizationUrl(state, secrets, {})
+    await as.authorizationUrl({ state, secrets, params: {} })
     const names = ['authorize', 'token', 'revoke', 'logout', 'jwks', 'introspect']
     expect([...as.protocolEndpoints()].sort()).toEqual(
       names.map((name) => `https://login.example/${name}`).sort(),
@@ -821,7 +835,7 @@ describe('a refresh', () => {
     expect(answer).toMatchObject({ kind: 'unavailable', error: { code: 'invalid_token_response' } })
   })
 
-  test('that gets no answer is unknown, and says what may be in the way (RF-07, D11)', async () => {
+  test('that gets no answer is unknown, and says what may be in the way (RF-07)', async () => {
     const answer = await refreshWith(() => Promise.reject(new TypeError('Failed to fetch')))
     expect(answer).toMatchObject({ kind: 'unknown', error: { code: 'token_endpoint_unreachable' } })
     expect('error' in answer && answer.error.message).toMatch(/CORS.*ad blocker/)

@@ -9,8 +9,8 @@ describe('the pause after failed renewals (RF-06)', () => {
 
   test('has another longest window only where one is asked for', () => {
     expect(pauseAfter(50, 1)).toBe(longestWindow)
-    expect(pauseAfter(50, 1, 0, 30_000)).toBe(30_000)
-    expect(pauseAfter(2, 1, 0, 30_000)).toBe(4_000)
+    expect(pauseAfter(50, 1, { longest: 30_000 })).toBe(30_000)
+    expect(pauseAfter(2, 1, { longest: 30_000 })).toBe(4_000)
   })
 
   test('is anywhere in that window, by chance (full jitter)', () => {
@@ -18,9 +18,9 @@ describe('the pause after failed renewals (RF-06)', () => {
   })
 
   test('comes on top of what the server asks for, which is held to five minutes', () => {
-    expect(pauseAfter(1, 0, 7_000)).toBe(7_000)
-    expect(pauseAfter(1, 0.5, 7_000)).toBe(8_000)
-    expect(pauseAfter(1, 0, 86_400_000)).toBe(300_000)
-    expect(pauseAfter(99, 1, Number.POSITIVE_INFINITY)).toBe(longestPause)
+    expect(pauseAfter(1, 0, { retryAfter: 7_000 })).toBe(7_000)
+    expect(pauseAfter(1, 0.5, { retryAfter: 7_000 })).toBe(8_000)
+    expect(pauseAfter(1, 0, { retryAfter: 86_400_000 })).toBe(300_000)
+    expect(pauseAfter(99, 1, { retryAfter: Number.POSITIVE_INFINITY })).toBe(longestPause)
   })
 })

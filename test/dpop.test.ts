@@ -3,12 +3,16 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { checkProof, type Proof, ProofError, thumbprintOf } from '../demo/dpop-proof.mjs'
 import { TokenError } from '../src/shared/errors.js'
-import type { PageCalls, WireEvent, WorkerCalls } from '../src/shared/protocol.js'
-import { type ApiRule, parseOptions, type TokenWorkerOptions } from '../sw/options/options.js'
-import type { RequestContext } from '../sw/request/api-request.js'
-import { type DpopKey, dpop } from '../sw/server/dpop.js'
-import { type ActiveRecord, createStore, type Store } from '../sw/session/store.js'
-import { assemble } from '../sw/token-worker.js'
+import type { WireEvent, WorkerCalls } from '../src/shared/protocol.js'
+import { assemble } from '../sw/assemble.js'
+import { arrivalOf } from '../sw/http/arrival.js'
+import { attach } from '../sw/offline/attached-request.js'
+import type { TokenWorkerOptions } from '../sw/options/options.js'
+import { parseOptions } from '../sw/options/parse-options.js'
+import type { ApiRule } from '../sw/request/intercept.js'
+import { dpop } from '../sw/server/dpop.js'
+import type { ActiveRecord, DpopKey } from '../sw/session/records.js'
+import type { Store } from '../sw/session/store.js'
 import {
   createFakeAuthorizationServer,
   type FakeServerOptions,
@@ -105,57 +109,53 @@ const createWorld = ({ options, server: serverOptions, api: apiOptions = {} }: O
     const platform = browser.platform(fetch)
     const events: WireEvent[] = []
     let frames = 0
+    const bridge = {
+      // The page with the hidden frame: it follows the redirects, as a browser does.
+      call: (async ({ name, input }: { name: string; input: { url: string } }) => {
+        if (name === 'probe') return { able: true, visible: true }
+        frames++
+        const away = await visit('silent', input.url, 'iframe')
+        if (away.startsWith(server.metadata.authorization_endpoint as string)) {
+          await visit('callback', server.authorize(away).href, 'iframe')
+        }
+        return { end: 'done', loaded: true, isolated: false }
+      }) as never,
+      publish: async (event: WireEvent) => void events.push(event),
+    }
     let opened = undefined as unknown as Store
-    const parts = assemble(
-      config,
-      platform,
-      {
-        // The page with the hidden frame: it follows the redirects, as a browser does.
-        call: (async (_page: unknown, name: string, input: PageCalls) => {
-          if (name === 'probe') return { able: true, visible: true }
-          frames++
-          const { url } = input as unknown as { url: string }
-          const away = await visit('silent', url, 'iframe')
-          if (away.startsWith(server.metadata.authorization_endpoint as string)) {
-            await visit('callback', server.authorize(away).href, 'iframe')
-          }
-          return { end: 'done', loaded: true, isolated: false }
-        }) as never,
-        tellAll: async (event) => void events.push(event),
-      },
-      (...given) => {
-        opened = createStore(...given)
-        return { ...opened, ...store }
-      },
-    )
+    const makeStore = (made: Store): Store => {
+      opened = made
+      return { ...made, ...store }
+    }
+    const parts = assemble({ config, platform, bridge, changes: { store: makeStore } })
     const visit = async (
       page: 'login' | 'silent' | 'callback' | 'logout',
       url: string,
       destination: RequestDestination = 'document',
     ): Promise<string> => {
       const request = { method: 'GET', destination, url } as Request
-      const what = { kind: 'auth-navigation', page, url: new URL(url) } as const
-      const to = { url: new URL(url), request, pageId: 'page-1' }
-      const response = await parts.visit(what, to)
+      const arrival = arrivalOf(request, { waitUntil: () => {}, resultingClientId: 'page-1' })
+      const response = await parts.authPages(page, arrival)
       return response.headers.get('location') ?? ''
     }
-    const pageCalls: WorkerCalls = parts.callsFor('page-1', () => {})
+    const pageCalls: WorkerCalls = parts.pageCalls('page-1', () => {})
 
     const leave = async (): Promise<string> => {
       const { url } = await pageCalls.login({ returnTo: app })
       return await visit('login', url)
     }
     const [rule] = config.apis as [ApiRule]
-    const keepAlive = (work: Promise<unknown>) => void work.catch(() => {})
-    const send = async (
-      request: Request,
-      context: RequestContext = { clientId: 'page-1', keepAlive },
-    ): Promise<Response> => await parts.apiRequest(request, rule, context).send()
+    const send = async (request: Request, clientId = 'page-1'): Promise<Response> => {
+      const arrival = arrivalOf(request, { waitUntil: () => {}, clientId })
+      return (await parts.apiRequest(arrival, rule).send()).response
+    }
     /** As a strategy of Workbox sends it: by itself. */
     const sendItself = async (url: string): Promise<Response> => {
-      const exchange = parts.apiRequest(new Request(url), rule, { clientId: 'page-1', keepAlive })
-      const request = await exchange.attach()
-      return await exchange.settle(await platform.fetch(request.clone()), request)
+      const request = new Request(url)
+      const arrival = arrivalOf(request, { waitUntil: () => {}, clientId: 'page-1' })
+      const attached = await attach(parts.apiRequest(arrival, rule), request)
+      const response = await platform.fetch(attached.request.clone())
+      return await attached.settle(response, attached.request)
     }
     return {
       ...{ platform, events, visit, pageCalls, leave, store: opened },
@@ -206,7 +206,7 @@ const refusingKeys = ({ writeDpop }: Store): Partial<Store> => ({
 
 const proofOf = ({ init }: SeenRequest) => new Headers(init.headers).get('dpop')
 
-/** The server acts, its answer is lost, and the browser sends the same request again (F1). */
+/** The server acts, its answer is lost, and the browser sends the same request again. */
 const resent =
   ({ server }: Pick<World, 'server'>) =>
   (request: SeenRequest): Response => {
@@ -242,7 +242,7 @@ describe('a proof', () => {
     expect(() => checkProof(example, { ...expected, nonce: 'n' })).toThrow('nonce')
   })
 
-  test('names method, URL, token and time of its request, and is never the same (DP-02, pitfall 46)', {
+  test('names method, URL, token and time of its request, and is never the same (DP-02)', {
     timeout: 30_000,
   }, async () => {
     const { worker, calls, browser } = await signedIn()
@@ -439,8 +439,7 @@ describe('the key', () => {
     await worker.store.update(() => activeRecord(browser.now(), { refreshToken: 'r' }))
     const pages = browser.pages.splice(0)
     const request = new Request(api)
-    const context = { clientId: '', keepAlive: () => {} }
-    expect((await worker.send(request, context)).type).toBe('error')
+    expect((await worker.send(request, '')).type).toBe('error')
     browser.pages.push(...pages)
     expect((await worker.fetch()).status).toBe(200)
   })
@@ -511,8 +510,7 @@ describe('the key', () => {
     // The other one cannot sign in now, and writes that down.
     const pages = browser.pages.splice(0)
     const other = start({ store })
-    const context = { clientId: '', keepAlive: () => {} }
-    expect((await other.send(new Request(api), context)).type).toBe('error')
+    expect((await other.send(new Request(api), '')).type).toBe('error')
     expect(await worker.record()).toMatchObject({ loginRequired: true, refreshToken })
     browser.pages.push(...pages)
     expect((await worker.fetch()).status).toBe(200)
@@ -697,7 +695,7 @@ describe('at the authorization server', () => {
     })
   })
 
-  test('a nonce that CORS hides is told to pages, with the remedy (DP-06, pitfall 55)', async () => {
+  test('a nonce that CORS hides is told to pages, with the remedy (DP-06)', async () => {
     const { worker, server } = await signedIn()
     server.answers.push(() => json({ error: 'use_dpop_nonce' }, 400))
     await expect(worker.pageCalls.renew()).rejects.toThrow()
@@ -711,7 +709,7 @@ describe('at the authorization server', () => {
     })
   })
 
-  test('a proof that the browser has sent twice is no proof of a dead refresh token (F4, RF-07)', async () => {
+  test('a proof that the browser has sent twice is no proof of a dead refresh token (RF-07)', async () => {
     const world = await signedIn({ server: { rotate: false } })
     const { worker, server } = world
     const { refreshToken } = await worker.record()
@@ -733,7 +731,7 @@ describe('at the authorization server', () => {
     expect(record.refreshSentAt).toBe(undefined)
   })
 
-  test('by the name of the RFC, too (F4)', async () => {
+  test('by the name of the RFC, too', async () => {
     const world = await signedIn({ server: { rotate: false } })
     world.server.answers.push(resent(world))
     await world.worker.pageCalls.renew()
@@ -741,7 +739,7 @@ describe('at the authorization server', () => {
     expect(world.worker.frames()).toBe(0)
   })
 
-  test('where it rotates, the second answer decides: silent login (F4, RF-07)', async () => {
+  test('where it rotates, the second answer decides: silent login (RF-07)', async () => {
     const world = await signedIn()
     world.server.answers.push(resent(world))
     await world.worker.pageCalls.renew()
@@ -750,7 +748,7 @@ describe('at the authorization server', () => {
     expect((await world.worker.fetch()).status).toBe(200)
   })
 
-  test('a dead refresh token is tried twice and no more (F4)', async () => {
+  test('a dead refresh token is tried twice and no more', async () => {
     const { worker, server } = await signedIn()
     server.setGrant(undefined)
     await worker.pageCalls.renew()
@@ -758,7 +756,7 @@ describe('at the authorization server', () => {
     expect(worker.frames()).toBe(1)
   })
 
-  test('the second try has the first one’s intent on the disk, and a worker that is stopped in it leaves the outcome unknown (F4, RF-05)', async () => {
+  test('the second try has the first one’s intent on the disk, and a worker that is stopped in it leaves the outcome unknown (RF-05)', async () => {
     const world = await signedIn()
     const { worker, server, start, route } = world
     let stopped = () => {}
@@ -783,7 +781,7 @@ describe('at the authorization server', () => {
     expect(record.refreshSentAt).toEqual(expect.any(Number))
   })
 
-  test('a code is never sent twice for an answer that may have taken it (F4)', async () => {
+  test('a code is never sent twice for an answer that may have taken it', async () => {
     const { start, server } = createWorld()
     for (const error of ['invalid_grant', 'invalid_dpop_proof']) {
       server.answers.push(() => json({ error }, 400))
@@ -812,7 +810,7 @@ describe('at the authorization server', () => {
     await expect.poll(() => server.revoked).toEqual([refreshToken])
   })
 
-  test('a wrong clock of this device is made up for, up to ten minutes (DP-13, pitfall 73)', async () => {
+  test('a wrong clock of this device is made up for, up to ten minutes (DP-13)', async () => {
     const { worker, server, browser } = await signedIn()
     browser.setClock(-5 * 60_000)
     // The server’s clock has not moved.
@@ -859,7 +857,7 @@ describe('at an API', () => {
     expect(calls[0]?.proof).not.toContain('forged')
   })
 
-  test('no redirect is followed, with which the proof would go elsewhere (IN-10, M17)', async () => {
+  test('no redirect is followed, with which the proof would go elsewhere (IN-10)', async () => {
     const { worker, calls } = await signedIn()
     for (const redirect of ['follow', 'error', 'manual'] as const) await worker.fetch({ redirect })
     expect(calls.map(({ redirect }) => redirect)).toEqual(['error', 'error', 'manual'])
@@ -948,7 +946,7 @@ describe('at an API', () => {
     expect(server.tokenRequests()).toEqual([])
   })
 
-  test('where CORS hides both, there is one more request, and the remedy (DP-06, pitfall 55)', async () => {
+  test('where CORS hides both, there is one more request, and the remedy (DP-06)', async () => {
     const api = { nonce: 'n', hidden: ['www-authenticate', 'dpop-nonce'] }
     const { worker, calls, server } = await signedIn({ api })
     expect((await worker.fetch()).status).toBe(401)
@@ -991,7 +989,7 @@ describe('at an API', () => {
     expect(calls).toHaveLength(1)
   })
 
-  test('a wrong clock is made up for where the API tells its own (DP-13, pitfall 73)', async () => {
+  test('a wrong clock is made up for where the API tells its own (DP-13)', async () => {
     const ahead = 9 * 60_000
     const { worker, calls } = await signedIn({ api: { ahead } })
     expect((await worker.fetch()).status).toBe(200)

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { ActiveRecord } from '../sw/session/store.js'
-import { createLogin } from '../sw/sign-in/login.js'
+import { arrivalOf } from '../sw/http/arrival.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import { json } from './support/fake-authorization-server.js'
 import {
   answerVariants,
@@ -29,13 +29,12 @@ const createWorld = (options: WorldOptions = {}) => {
   /** One worker; a second call is the same worker after a restart. */
   const start = (fetch = withoutRedirects(server.fetch)) => {
     const worker = world.createWorker({ fetch })
-    const { authorizationServer, transactions, session, platform, accessToken } = worker
-    const login = createLogin(world.config, authorizationServer, transactions, session, platform)
-    const visit = (url: string | URL) => ({
-      url: new URL(url),
-      request: { method: 'GET', destination: 'document' } as Request,
-      pageId: 'page-1',
-    })
+    const { login, callback, transactions, renewal } = worker
+    const visit = (url: string | URL) =>
+      arrivalOf({ method: 'GET', destination: 'document', url: String(url) } as Request, {
+        waitUntil: () => {},
+        resultingClientId: 'page-1',
+      })
 
     /** Leaves for the server; the answer is its URL, or the app's with an error. */
     const leave = async (params?: Record<string, string>): Promise<string> => {
@@ -53,20 +52,20 @@ const createWorld = (options: WorldOptions = {}) => {
       told,
       /** How a visit to the callback ends. */
       arrive: async (url: string | URL): Promise<SignInEnd> => {
-        await login.arrive(visit(url))
+        await callback(visit(url))
         return (await told()) ?? 'signed in'
       },
       /** All the way. */
       signIn: async (params?: Record<string, string>): Promise<SignInEnd> => {
         const url = await leave(params)
         if (!url.startsWith(server.issuer)) return (await told()) ?? 'nothing'
-        await login.arrive(visit(server.authorize(url)))
+        await callback(visit(server.authorize(url)))
         return (await told()) ?? 'signed in'
       },
       renew: async (): Promise<RefreshEnd> => {
         const before = (await worker.store.read()) as ActiveRecord
         worker.events.length = 0
-        const result = await accessToken.renew(before.accessToken, false)
+        const result = await renewal.renew({ spoiled: before.accessToken, impatient: true })
         if (result.kind === 'unavailable') {
           return result.error.code === 'user_changed' ? 'ended' : 'kept'
         }
@@ -78,7 +77,7 @@ const createWorld = (options: WorldOptions = {}) => {
     }
   }
 
-  return { browser, server, config: world.config, start, ...start() }
+  return { ...start(), browser, server, config: world.config, start }
 }
 
 type World = ReturnType<typeof createWorld>
@@ -149,7 +148,7 @@ const rowsOf = <Variant extends { title: string }>(
 
 describe('an ID token at a sign-in', () => {
   const rows = rowsOf(idTokenVariants, ({ signIn }) => signIn)
-  test.each(rows)('%s: %s (TK-06, T5)%s', async (_title, _end, _ids, variant) => {
+  test.each(rows)('%s: %s (TK-06)%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectSignIn(world, () => sendIdToken(world.server, variant), variant.signIn)
     expect({}).not.toHaveProperty('polluted')
@@ -158,7 +157,7 @@ describe('an ID token at a sign-in', () => {
 
 describe('an ID token at a refresh', () => {
   const rows = rowsOf(idTokenVariants, ({ refresh }) => refresh)
-  test.each(rows)('%s: %s (RF-12, T5)%s', async (_title, _end, _ids, variant) => {
+  test.each(rows)('%s: %s (RF-12)%s', async (_title, _end, _ids, variant) => {
     const world = createWorld()
     await expectRefresh(world, () => sendIdToken(world.server, variant), variant.refresh)
     const { claims } = (await world.stored()) ?? {}
@@ -243,7 +242,7 @@ describe('a body that drips', () => {
   })
 })
 
-describe('metadata at a first visit (TK-14, T5)', () => {
+describe('metadata at a first visit (TK-14)', () => {
   const rows = rowsOf(metadataVariants, ({ code }) => code)
   test.each(rows)('%s: %s, and nothing is asked there%s', async (_title, _end, _ids, variant) => {
     const { server, start } = createWorld()
@@ -329,7 +328,7 @@ describe('metadata that changes later', () => {
     },
   )
 
-  test('in the database, by a script: no token goes to another origin (T3, TK-14)', async () => {
+  test('in the database, by a script: no token goes to another origin (TK-14)', async () => {
     const { browser, server, config, signIn, start, store } = createWorld()
     await signIn()
     const endpoints = ['token_endpoint', 'revocation_endpoint', 'authorization_endpoint'] as const

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { jwks } from '../sw/server/jwks.js'
-import type { ActiveRecord } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
+import { randomId } from '../sw/values/random-id.js'
 import { type FakeServerOptions, json } from './support/fake-authorization-server.js'
 import { withoutRedirects } from './support/hostile-authorization-server.js'
 import { createSigningKey, type SigningKey } from './support/signing-keys.js'
@@ -36,15 +37,15 @@ const createWorld = (options: FakeServerOptions = {}) => {
       },
     })
     const { authorizationServer: as } = worker
-    const state = as.randomValue()
+    const state = randomId()
     const secrets = as.newSecrets()
     return {
       ...worker,
       /** How a sign-in ends, as far as the server goes: its subject, or an error's code. */
       signIn: async (): Promise<string | undefined> => {
-        const back = server.authorize(await as.authorizationUrl(state, secrets, {}))
+        const back = server.authorize(await as.authorizationUrl({ state, secrets, params: {} }))
         try {
-          return (await as.redeem(back.searchParams, state, secrets)).subject
+          return (await as.redeem({ params: back.searchParams, state, secrets })).subject
         } catch (cause) {
           expect(cause).toHaveProperty('name', 'TokenError')
           return (cause as { code: string }).code
@@ -141,8 +142,9 @@ describe('a signature', () => {
     const { server, createWorker } = createUnitWorld()
     const { authorizationServer: as } = createWorker()
     const secrets = as.newSecrets()
-    const back = server.authorize(await as.authorizationUrl('s', secrets, {}))
-    expect(await as.redeem(back.searchParams, 's', secrets)).toHaveProperty('subject', 'alice')
+    const back = server.authorize(await as.authorizationUrl({ state: 's', secrets, params: {} }))
+    const answer = await as.redeem({ params: back.searchParams, state: 's', secrets })
+    expect(answer).toHaveProperty('subject', 'alice')
     expect(server.requests.map(({ url }) => url)).not.toContain(server.metadata.jwks_uri)
   })
 })
@@ -228,7 +230,7 @@ describe('the keys', () => {
     ['a list', () => json([first.jwk])],
     ['elsewhere', () => Response.redirect('https://evil.example/', 302)],
     ['not to be had', () => Promise.reject(new TypeError('Failed to fetch'))],
-  ])('that are %s let a sign-in fail, and say so (TK-08, D11)', async (_title, keys) => {
+  ])('that are %s let a sign-in fail, and say so (TK-08)', async (_title, keys) => {
     const { signIn, store } = createWorld({ keys })
     expect(await signIn()).toBe('metadata_unreachable')
     expect(await store.readKeys()).toBeUndefined()
@@ -280,7 +282,7 @@ describe('at a refresh', () => {
     }))
     await world.browser.pass(minute)
     change(world)
-    const { kind } = await world.accessToken.renew(undefined, false)
+    const { kind } = await world.renewal.renew({ spoiled: undefined, impatient: true })
     const after = (await world.store.read()) as ActiveRecord
     return { before: before.after as ActiveRecord, after, kind, events: world.events, world }
   }

@@ -1,13 +1,19 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { TokenErrorData } from '../src/shared/errors.js'
-import { protocolParams, type TokenWorkerOptions } from '../sw/options/options.js'
-import type { ActiveRecord, Transaction } from '../sw/session/store.js'
-import { createLogin } from '../sw/sign-in/login.js'
+import type { TokenWorkerOptions } from '../sw/options/options.js'
+import { protocolParams } from '../sw/server/authorization-request.js'
+import type { ActiveRecord, BegunTransaction } from '../sw/session/records.js'
+import { emptyPage } from '../sw/sign-in/auth-response.js'
 import { createTransactions } from '../sw/sign-in/transactions.js'
 import { type FakeAuthorizationServer, json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'
-import { createUnitWorld, readDatabase, type WorldOptions } from './support/worker-parts.js'
+import {
+  createSignIn,
+  createUnitWorld,
+  readDatabase,
+  type WorldOptions,
+} from './support/worker-parts.js'
 
 const app = 'https://app.example/'
 
@@ -20,7 +26,13 @@ const createWorld = (options: WorldOptions = {}) => {
     const { authorizationServer, transactions, session, platform } = worker
     return {
       ...worker,
-      login: createLogin(world.config, authorizationServer, transactions, session, platform),
+      login: createSignIn({
+        config: world.config,
+        server: authorizationServer,
+        transactions,
+        session,
+        platform,
+      }),
     }
   }
   const worker = start()
@@ -30,11 +42,13 @@ const createWorld = (options: WorldOptions = {}) => {
     url: new URL(url),
     request: { method: 'GET', destination: 'document', ...request } as Request,
     pageId,
+    clientId: '',
+    keepAlive: () => {},
   })
   const locationOf = (response: Response) => response.headers.get('location') ?? ''
 
   /** Leaves for the server, for a sign-in or from a hidden frame. */
-  const leave = async (more: Partial<Transaction> = {}) => {
+  const leave = async (more: Partial<BegunTransaction> = {}) => {
     const kind = more.kind ?? 'login'
     const ticket = await transactions.begin({ kind, returnTo: `${app}here`, ...more })
     const page = kind === 'login' ? 'login' : 'silent'
@@ -46,7 +60,7 @@ const createWorld = (options: WorldOptions = {}) => {
     login.arrive(visit(url, request, pageId))
 
   /** All the way, as this user. */
-  const signIn = async (subject = 'alice', more: Partial<Transaction> = {}) => {
+  const signIn = async (subject = 'alice', more: Partial<BegunTransaction> = {}) => {
     const { url, ticket } = await leave(more)
     const frame = more.kind ? { destination: 'iframe' as const } : {}
     const response = await arrive(world.server.authorize(url, subject), frame)
@@ -193,7 +207,13 @@ describe('a sign-in', () => {
     const { login, transactions, visit, createWorker, config, platform } = createWorld()
     const fetch = async () => new Response('', { status: 503 })
     const { authorizationServer, session } = createWorker({ fetch })
-    const offline = createLogin(config, authorizationServer, transactions, session, platform)
+    const offline = createSignIn({
+      config,
+      server: authorizationServer,
+      transactions,
+      session,
+      platform,
+    })
     const { url } = await login.begin({ returnTo: `${app}here#x` })
     const response = await offline.leave(visit(url), 'login')
     expect(response.headers.get('location')).toBe(`${app}here#x`)
@@ -232,16 +252,16 @@ describe('a sign-in', () => {
   )
 
   test('answers without a body, not to be kept, and with no referrer (CB-16)', async () => {
-    const { leave, arrive, server, login } = createWorld()
+    const { leave, arrive, server } = createWorld()
     const { response, url } = await leave()
     const back = server.authorize(url)
     back.searchParams.set('error_description', '<script>alert(1)</script>')
-    for (const each of [response, await arrive(back), login.finish()]) {
+    for (const each of [response, await arrive(back), emptyPage()]) {
       expect(each.headers.get('cache-control')).toBe('no-store')
       expect(each.headers.get('referrer-policy')).toBe('no-referrer')
       expect(await each.text()).not.toContain('alert')
     }
-    expect(login.finish().headers.get('content-security-policy')).toBe("default-src 'none'")
+    expect(emptyPage().headers.get('content-security-policy')).toBe("default-src 'none'")
   })
 
   test('survives a restart of the worker at every step (AR-07)', async () => {
@@ -662,7 +682,13 @@ describe('an answer at the callback', () => {
         throw new Error('The disk is full.')
       },
     }
-    const login = createLogin(config, authorizationServer, transactions, broken, platform)
+    const login = createSignIn({
+      config,
+      server: authorizationServer,
+      transactions,
+      session: broken,
+      platform,
+    })
     expect((await login.arrive(visit(back))).headers.get('location')).toBe(`${app}here#`)
     expect(await transactions.takeForPage('page-1')).toMatchObject({
       error: { code: 'login_interrupted' },
@@ -721,7 +747,7 @@ describe('an answer that arrives a second time', () => {
   describe('or never, as the worker was stopped in the exchange (CB-15)', () => {
     const stopped = { landing: { code: 'login_interrupted' } }
     /** A world whose first worker never gets an answer of the token endpoint. */
-    const stopAtToken = async (more: Partial<Transaction> = {}) => {
+    const stopAtToken = async (more: Partial<BegunTransaction> = {}) => {
       const world = createWorld()
       const back = world.server.authorize((await world.leave(more)).url)
       const asked = neverAnswer(world.server)
@@ -752,14 +778,15 @@ describe('an answer that arrives a second time', () => {
       const { start, config, first, platform } = await stopAtToken()
       const { store, session, authorizationServer } = start()
       const root = `${app}other/`
-      const transactions = createTransactions(
-        store,
-        platform.now,
-        authorizationServer.randomValue,
-        root,
-      )
+      const transactions = createTransactions({ store, now: platform.now, scope: root })
       const other = { ...config, root }
-      const login = createLogin(other, authorizationServer, transactions, session, platform)
+      const login = createSignIn({
+        config: other,
+        server: authorizationServer,
+        transactions,
+        session,
+        platform,
+      })
       expect(await login.landing('page-2')).toEqual({})
       expect(await first.login.landing('page-3')).toEqual({})
       expect(await start().login.landing('page-4')).toMatchObject(stopped)
@@ -795,7 +822,13 @@ describe('an answer that arrives a second time', () => {
       const worker = start()
       const { authorizationServer, transactions, session, platform } = worker
       const never = { ...transactions, finish: () => new Promise<void>(() => {}) }
-      const login = createLogin(config, authorizationServer, never, session, platform)
+      const login = createSignIn({
+        config,
+        server: authorizationServer,
+        transactions: never,
+        session,
+        platform,
+      })
       const back = server.authorize((await leave()).url)
       void login.arrive(visit(back))
       await settle()

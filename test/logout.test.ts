@@ -11,7 +11,12 @@ const createWorld = async (options: WorldOptions & { fetch?: Fetch } = {}) => {
   const worker = world.createWorker(options)
   const before = await world.signIn({ idToken: 'the-id-token' })
   const { authorizationServer, transactions, session } = worker
-  const logout = createLogout(world.config, authorizationServer, transactions, session)
+  const logout = createLogout({
+    config: world.config,
+    server: authorizationServer,
+    transactions,
+    session,
+  })
   const kept: Promise<unknown>[] = []
   const begin = (input: { returnTo?: string; local?: boolean } = {}) =>
     logout.begin(input, (work) => void kept.push(work))
@@ -121,7 +126,7 @@ describe('signing out', () => {
       revoke: () => Promise.reject(new Error('broken')),
     }
     const kept: Promise<unknown>[] = []
-    const logout = createLogout(config, broken, transactions, session)
+    const logout = createLogout({ config, server: broken, transactions, session })
     const done = logout.begin({}, (work) => void kept.push(work.catch(() => {})))
     expect(await done).toMatchObject({ atServer: false })
     expect(await store.read()).toMatchObject({ status: 'ended' })
@@ -150,8 +155,8 @@ describe('a worker that is stopped while somebody signs out', () => {
       done.push(step)
       if (step === last) await new Promise(() => {})
     }
-    const stopping = createSession(
-      {
+    const stopping = createSession({
+      store: {
         ...store,
         update: async (next) => {
           const result = await store.update(next)
@@ -159,14 +164,14 @@ describe('a worker that is stopped while somebody signs out', () => {
           return result
         },
       },
-      world.config.root,
-      worker.platform,
-      () => reach('told'),
-    )
-    const logout = createLogout(
-      world.config,
-      { ...authorizationServer, revoke: () => reach('revoking') },
-      {
+      scope: world.config.root,
+      platform: worker.platform,
+      publish: () => reach('told'),
+    })
+    const logout = createLogout({
+      config: world.config,
+      server: { ...authorizationServer, revoke: () => reach('revoking') },
+      transactions: {
         ...transactions,
         begin: async (input) => {
           const answer = await transactions.begin(input)
@@ -174,8 +179,8 @@ describe('a worker that is stopped while somebody signs out', () => {
           return answer
         },
       },
-      stopping,
-    )
+      session: stopping,
+    })
     expect(await session.read()).toMatchObject({ status: 'active' })
     void logout.begin({}, () => {}).then(() => done.push('gone'))
     await settle()
@@ -190,7 +195,9 @@ describe('a worker that is stopped while somebody signs out', () => {
     const { done, name, createWorker } = await signOutUntil(step)
     expect(done).toContain(step)
     const next = createWorker()
-    expect(await next.accessToken.get(() => {}, true)).toMatchObject({ kind: 'signed-out' })
+    expect(await next.accessToken.get({ keepAlive: () => {}, canWait: true })).toMatchObject({
+      kind: 'signed-out',
+    })
     const report = next.session.report(await next.session.readAgain())
     expect(report).toEqual({ ended: 'logout' })
     expect(JSON.stringify(await readDatabase(name))).not.toContain('the-')
@@ -201,7 +208,7 @@ test('a hint that a stopped worker has taken with it is missing, but the way is 
   const { begin, createWorker, config, server } = await createWorld()
   const { url } = await begin()
   const { authorizationServer, transactions, session } = createWorker()
-  const restarted = createLogout(config, authorizationServer, transactions, session)
+  const restarted = createLogout({ config, server: authorizationServer, transactions, session })
   const away = new URL((await restarted.visit(new URL(url!))).headers.get('location') ?? '')
   expect(away.origin + away.pathname).toBe(server.metadata.end_session_endpoint)
   expect(away.searchParams.has('id_token_hint')).toBe(false)

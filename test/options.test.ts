@@ -82,7 +82,7 @@ describe('a bad configuration is refused by name (CF-02)', () => {
     [
       'a server without S256 (AR-03)',
       server({ code_challenge_methods_supported: ['plain'] }),
-      /code_challenge_methods_supported must contain S256/,
+      /code_challenge_methods_supported .*PKCE with S256/,
     ],
     ['no clientId', { clientId: undefined }, /clientId must be a string/],
     ['an empty clientId', { clientId: '' }, /clientId must be a string/],

@@ -23,7 +23,7 @@ const createBridge = (more: Partial<WorkerCalls> = {}) => {
       },
     ]),
   ) as unknown as WorkerCalls
-  const bridge = createPageBridge(browser.platform())
+  const bridge = createPageBridge({ platform: browser.platform() })
 
   /** Opens a port to the worker, as a page does; the event says what became of it. */
   const open = (event: object = {}) => {
@@ -143,7 +143,7 @@ describe('a call of a page', () => {
 
   test('is told why the worker has no methods for it', async () => {
     const browser = createFakeBrowser()
-    const bridge = createPageBridge(browser.platform())
+    const bridge = createPageBridge({ platform: browser.platform() })
     const { port1, port2 } = new MessageChannel()
     const wrong = new TokenError('invalid_configuration', 'apis must be a list.')
     bridge.answer(
@@ -506,7 +506,7 @@ describe('the worker', () => {
       },
     })
     const input = { url: 'https://app.example/a', doneUrl: 'https://app.example/b', limit: 1 }
-    expect(await bridge.call(page, 'openFrame', input, 1000)).toEqual({
+    expect(await bridge.call({ page, name: 'openFrame', input, limit: 1000 })).toEqual({
       end: 'done',
       loaded: true,
       isolated: false,
@@ -515,7 +515,7 @@ describe('the worker', () => {
 
   test('waits no longer for a page than it said', async () => {
     const { browser, bridge } = createBridge()
-    const answer = bridge.call(fakePage(), 'probe', undefined, 1000)
+    const answer = bridge.call({ page: fakePage(), name: 'probe', input: undefined, limit: 1000 })
     await browser.pass(999)
     expect(browser.timers()).toBe(1)
     await browser.pass(1)
@@ -525,7 +525,7 @@ describe('the worker', () => {
   test('tells every page, controlled or not, in frames too', async () => {
     const { browser, bridge } = createBridge()
     browser.pages = [fakePage(), fakePage({ topLevel: false, visible: false }), fakePage()]
-    await bridge.tellAll({ type: 'signed-out', reason: 'logout' })
+    await bridge.publish({ type: 'signed-out', reason: 'logout' })
     const event = { type: 'signed-out', reason: 'logout' }
     expect(browser.pages.map(({ events }) => events)).toEqual([[event], [event], [event]])
   })

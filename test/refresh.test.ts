@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { ActiveRecord } from '../sw/session/store.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import { createRefresh } from '../sw/token/refresh.js'
 import { json } from './support/fake-authorization-server.js'
 import { settle } from './support/fake-platform.js'
@@ -71,7 +71,7 @@ describe('a refresh that succeeds', () => {
         return { kind: 'other-user' } as const
       },
     }
-    await createRefresh(server, session, platform)(before)
+    await createRefresh({ server, session, now: platform.now })(before)
     expect(seen).toHaveLength(1)
     expect(seen[0]?.refreshToken).not.toBe(before.refreshToken)
   })
@@ -249,7 +249,11 @@ describe('a refresh without a result', () => {
         if (isRotated && broken) throw new Error('quota')
         return wanted
       })
-    const refresh = createRefresh(authorizationServer, { ...session, changeOwn }, { now: () => 0 })
+    const refresh = createRefresh({
+      server: authorizationServer,
+      session: { ...session, changeOwn },
+      now: () => 0,
+    })
     await expect(refresh(before)).rejects.toMatchObject({ code: 'storage_failed' })
     broken = false
     expect((await refresh(await stored())).kind).toBe('renewed')

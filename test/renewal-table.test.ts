@@ -3,8 +3,8 @@
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import { dpop } from '../sw/server/dpop.js'
-import { withTokens } from '../sw/session/session.js'
-import type { ActiveRecord } from '../sw/session/store.js'
+import { withTokens } from '../sw/session/active-record.js'
+import type { ActiveRecord } from '../sw/session/records.js'
 import type { SilentLogin } from '../sw/token/silent-login.js'
 import { readTable } from './support/docs.js'
 import { json, type SeenRequest } from './support/fake-authorization-server.js'
@@ -27,11 +27,15 @@ const use = ({ server }: UnitWorld, { refreshToken = '' }: ActiveRecord) => {
 }
 const lost = () => ({ refreshSentAt: Date.now() - 60_000 })
 
-const dpopKey = await dpop()(
-  { read: async () => undefined, readDpop: async () => undefined, writeDpop: async () => {} },
-  { fetch, now: Date.now },
-  async () => {},
-).keyFor(undefined)
+const dpopKey = await dpop()({
+  store: {
+    read: async () => undefined,
+    readDpop: async () => undefined,
+    writeDpop: async () => {},
+  },
+  platform: { fetch, now: Date.now },
+  reportProblem: async () => {},
+}).keyFor(undefined)
 
 const bound = (more: WorldOptions['server'] = {}): Partial<Row> => ({
   world: { options: { dpop: dpop() }, server: { dpop: {}, ...more } },
@@ -149,7 +153,7 @@ const setUp = async (row: Row, column: string) => {
         (tried.at(-1) === 'refresh' && refreshSentAt === undefined ? stopHere() : undefined),
     })
     const before = (await worker.store.read()) as ActiveRecord
-    const result = worker.accessToken.renew(before.accessToken)
+    const result = worker.renewal.renew({ spoiled: before.accessToken })
     const outcome = await Promise.race([result, whenStopped.then(settle).then(() => undefined)])
     const after = await worker.store.read()
     if (outcome) await settle()

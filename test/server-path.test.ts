@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { endpointOf, isPlainPath } from '../sw/http/server-path.js'
-import { parseOptions } from '../sw/options/options.js'
+import { parseOptions } from '../sw/options/parse-options.js'
 import { createIntercept } from '../sw/request/intercept.js'
 import { workingOptions } from './support/worker-parts.js'
 
@@ -9,14 +9,14 @@ const config = parseOptions(
   workingOptions({ apis: ['https://api.example/v1/api/', 'https://api.example:8443/', '/api/'] }),
   'https://app.example/',
 )
-const intercept = createIntercept(config, () => false)
+const intercept = createIntercept({ config, endpoints: { includes: () => false } })
 
 const ruleFor = (url: string) => {
   const request = {
     ...{ url, method: 'GET', mode: 'cors', destination: '', cache: 'default' },
     headers: new Headers(),
   }
-  const found = intercept(request as unknown as Request)
+  const found = intercept(request as unknown as Request, new URL(request.url))
   return found?.kind === 'api' ? found.rule : undefined
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
-import { createSession, hasLiveToken, withTokens } from '../sw/session/session.js'
-import type { ActiveRecord } from '../sw/session/store.js'
+import { hasLiveToken, withTokens } from '../sw/session/active-record.js'
+import type { ActiveRecord } from '../sw/session/records.js'
+import { createSession } from '../sw/session/session.js'
 import { settle } from './support/fake-platform.js'
 import { activeRecord, createUnitWorld } from './support/worker-parts.js'
 
@@ -139,7 +140,7 @@ describe('a change', () => {
   test('of another worker is seen by the next request (BR-07)', async () => {
     const { session, createWorker } = await createWorld()
     await session.readAgain()
-    expect(session.peek()).toMatchObject({ status: 'active' })
+    expect(session.peek()?.record).toMatchObject({ status: 'active' })
     await createWorker().session.end('logout')
     await settle()
     expect(session.peek()).toBeUndefined()
@@ -170,8 +171,10 @@ describe('a change', () => {
         return record
       },
     }
-    const session = createSession(slow, config.root, browser.platform(), async () => {})
-    const other = createSession(store, config.root, browser.platform(), async () => {})
+    const publish = async () => {}
+    const parts = { scope: config.root, platform: browser.platform(), publish }
+    const session = createSession({ ...parts, store: slow })
+    const other = createSession({ ...parts, platform: browser.platform(), store })
     const reading = session.readAgain()
     await settle()
     await other.end('logout', before.session)
@@ -180,7 +183,7 @@ describe('a change', () => {
     await settle()
     gate.open()
     expect(await reading).toMatchObject({ status: 'ended' })
-    expect(session.peek()?.status).not.toBe('active')
+    expect(session.peek()?.record?.status).not.toBe('active')
   })
 
   test('by a forged announcement has no effect but another look (BR-07)', async () => {
@@ -299,8 +302,11 @@ describe('asking for a sign-in', () => {
 
   test('is told before it is written down: a stopped worker must not keep it to itself', async () => {
     const { config, platform, store, before } = await createWorld()
-    const session = createSession(store, config.root, platform, async (event) => {
-      if (event.type === 'login-required') await new Promise(() => {})
+    const session = createSession({
+      ...{ store, scope: config.root, platform },
+      publish: async (event) => {
+        if (event.type === 'login-required') await new Promise(() => {})
+      },
     })
     void session.requireLogin(before.session, error)
     await settle()

@@ -1,13 +1,11 @@
 import { describe, expect, test, vi } from 'vitest'
 import type { FrameEnd, PageCalls } from '../src/shared/protocol.js'
 import { createPageBridge } from '../sw/page-bridge.js'
-import { withTokens } from '../sw/session/session.js'
-import type { ActiveRecord, Outcome } from '../sw/session/store.js'
+import { withTokens } from '../sw/session/active-record.js'
+import type { ActiveRecord, Outcome } from '../sw/session/records.js'
 import { createSilentLogin } from '../sw/token/silent-login.js'
 import { type FakePage, fakePage } from './support/fake-platform.js'
 import { createUnitWorld } from './support/worker-parts.js'
-
-const root = 'https://app.example/'
 
 interface Behaviour extends Partial<FakePage> {
   able?: boolean
@@ -60,19 +58,13 @@ const createWorld = async ({ limit = 10_000 }: { limit?: number } = {}) => {
     browser.pages.push(fakePage({ id, ...page, ...(!foreign && { calls }) }))
   }
 
-  const { call } = createPageBridge(worker.platform)
-  const silentLogin = createSilentLogin(
-    {
-      silentUrl: `${root}tokenward/silent.html`,
-      doneUrl: `${root}tokenward/done.html`,
-      root,
-      limit,
-    },
-    worker.transactions,
-    worker.session,
-    call,
-    worker.platform,
-  )
+  const silentLogin = createSilentLogin({
+    config: { ...world.config, silentLoginTimeout: limit },
+    transactions: worker.transactions,
+    session: worker.session,
+    callPage: createPageBridge({ platform: worker.platform }).call,
+    platform: worker.platform,
+  })
   const answering =
     (result: Outcome['result']) =>
     async ({ url }: { url: string }) => {
@@ -452,7 +444,7 @@ describe('after three frames in a row that brought nothing (SI-09)', () => {
   })
 
   test('that were met by the same silence as a refresh, the next one still comes before it (RF-07)', async () => {
-    const { browser, server, signIn, createWorker } = createUnitWorld()
+    const { browser, server, config, signIn, createWorker } = createUnitWorld()
     const worker = createWorker()
     const tried: string[] = []
     let isDown = true
@@ -469,29 +461,29 @@ describe('after three frames in a row that brought nothing (SI-09)', () => {
     }
     const probe = () => ({ able: true, visible: true })
     browser.pages.push(fakePage({ calls: { probe, openFrame } }))
-    const { accessToken } = createWorker({
+    const { renewal } = createWorker({
       fetch: async (input, init) => {
         if (String(input) === server.metadata.token_endpoint) tried.push('refresh')
         if (isDown) throw new TypeError('Failed to fetch')
         return await server.fetch(input, init)
       },
-      silentLogin: createSilentLogin(
-        { silentUrl: `${root}silent.html`, doneUrl: `${root}done.html`, root, limit: 10_000 },
-        worker.transactions,
-        worker.session,
-        createPageBridge(worker.platform).call,
-        worker.platform,
-      ),
+      silentLogin: createSilentLogin({
+        config: { ...config, silentLoginTimeout: 10_000 },
+        transactions: worker.transactions,
+        session: worker.session,
+        callPage: createPageBridge({ platform: worker.platform }).call,
+        platform: worker.platform,
+      }),
     })
     await worker.authorizationServer.refresh('a first request, for the metadata')
     await signIn({ silentLoginWorks: true, refreshSentAt: browser.now() })
     for (let round = 0; round < 5; round++) {
-      await accessToken.renew('access-token-0', false)
+      await renewal.renew({ spoiled: 'access-token-0', impatient: true })
       await browser.pass(60_000)
     }
     isDown = false
     tried.length = 0
-    expect(await accessToken.renew('access-token-0', false)).toMatchObject({
+    expect(await renewal.renew({ spoiled: 'access-token-0', impatient: true })).toMatchObject({
       accessToken: 'from-the-frame',
     })
     expect(tried).toEqual(['frame'])

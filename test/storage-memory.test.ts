@@ -1,7 +1,8 @@
 // `storage: 'memory'`: tokens are with the running worker, and nowhere else.
 import { describe, expect, test } from 'vitest'
-import { withTokens } from '../sw/session/session.js'
-import { type ActiveRecord, createStore } from '../sw/session/store.js'
+import { withTokens } from '../sw/session/active-record.js'
+import type { ActiveRecord } from '../sw/session/records.js'
+import { createStore } from '../sw/session/store.js'
 import { createLogout } from '../sw/sign-in/logout.js'
 import type { SilentLogin } from '../sw/token/silent-login.js'
 import { settle } from './support/fake-platform.js'
@@ -18,7 +19,7 @@ const secrets = {
 const createWorld = () => {
   const world = createUnitWorld({ options: { storage: 'memory' } })
   const { browser, server, config } = world
-  const { name } = createStore(config, browser.platform())
+  const { name } = createStore({ config, platform: browser.platform() })
 
   /** A worker that signs in silently as a page and the server let it. */
   const createWorker = (input: Parameters<typeof world.createWorker>[0] = {}) => {
@@ -49,15 +50,16 @@ const createWorld = () => {
         )
         return after as ActiveRecord
       },
-      get: () => worker.accessToken.get(() => {}, true),
+      get: () => worker.accessToken.get({ keepAlive: () => {}, canWait: true }),
     }
   }
 
   const onDisk = async () => JSON.stringify(await readDatabase(name))
   const put = (record: unknown) =>
-    createStore({ ...config, storage: 'indexeddb' }, browser.platform()).update(
-      () => record as ActiveRecord,
-    )
+    createStore({
+      config: { ...config, storage: 'indexeddb' },
+      platform: browser.platform(),
+    }).update(() => record as ActiveRecord)
   return { ...world, name, createWorker, onDisk, put }
 }
 
@@ -138,10 +140,16 @@ describe('with storage: memory, the disk', () => {
   test('gets the tokens back where the option is taken out again', async () => {
     const { createWorker, config, browser } = createWorld()
     await createWorker().signIn()
-    const store = createStore({ ...config, storage: 'indexeddb' }, browser.platform())
+    const store = createStore({
+      config: { ...config, storage: 'indexeddb' },
+      platform: browser.platform(),
+    })
     expect(await store.read()).toMatchObject({ status: 'active', accessToken: undefined })
     await store.update((current) => current && { ...current, accessToken: 'new' })
-    const again = createStore({ ...config, storage: 'indexeddb' }, browser.platform())
+    const again = createStore({
+      config: { ...config, storage: 'indexeddb' },
+      platform: browser.platform(),
+    })
     expect(await again.read()).toMatchObject({ accessToken: 'new' })
   })
 
@@ -214,7 +222,7 @@ describe('with storage: memory, a worker', () => {
     const { authorizationServer, transactions, session } = b
     const ofB = ((await b.store.read()) as ActiveRecord).refreshToken
     const kept: Promise<unknown>[] = []
-    const logout = createLogout(config, authorizationServer, transactions, session)
+    const logout = createLogout({ config, server: authorizationServer, transactions, session })
     await logout.begin({ local: true }, (work) => void kept.push(work))
     await Promise.all(kept)
     await settle()

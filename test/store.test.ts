@@ -5,7 +5,8 @@ import { forceCloseDatabase } from 'fake-indexeddb'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { isTokenError } from '../src/shared/errors.js'
-import { createStore, type Outcome, type Transaction } from '../sw/session/store.js'
+import type { Outcome, Transaction } from '../sw/session/records.js'
+import { createStore } from '../sw/session/store.js'
 import { createFakeBrowser, settle } from './support/fake-platform.js'
 import { activeRecord, readDatabase } from './support/worker-parts.js'
 
@@ -14,7 +15,7 @@ let names = 0
 const createStores = () => {
   const browser = createFakeBrowser()
   const config = { issuer: 'https://login.example', clientId: `store-${++names}` }
-  const open = () => createStore(config, browser.platform())
+  const open = () => createStore({ config, platform: browser.platform() })
   return { browser, config, store: open(), open }
 }
 
@@ -120,7 +121,9 @@ describe('the session record', () => {
       { ...config, clientId: `${config.clientId}0` },
     ]
     for (const other of others) {
-      expect(await createStore(other, browser.platform()).read()).toBeUndefined()
+      expect(
+        await createStore({ config: other, platform: browser.platform() }).read(),
+      ).toBeUndefined()
     }
     expect(store.name).toContain(config.clientId)
   })
@@ -288,7 +291,7 @@ describe('the database', () => {
   test('tells that it has gone, deleted or closed by the browser (ST-10)', async () => {
     const { browser, config } = createStores()
     const lost = vi.fn()
-    const store = createStore(config, browser.platform(), { lost })
+    const store = createStore({ config, platform: browser.platform(), events: { lost } })
     await store.update(() => activeRecord(browser.now()))
     await new Promise((resolve) => {
       indexedDB.deleteDatabase(store.name).onsuccess = resolve
@@ -536,7 +539,7 @@ describe('what another script has written', () => {
   test('as a session record is said once, and is gone with all that was in it (ST-08)', async () => {
     const { browser, config, open } = createStores()
     const damaged = vi.fn()
-    const store = createStore(config, browser.platform(), { damaged })
+    const store = createStore({ config, platform: browser.platform(), events: { damaged } })
     await store.read()
     const record = {
       ...activeRecord(browser.now(), { refreshToken: 'the-refresh-token' }),
@@ -644,10 +647,10 @@ describe('clearing up', () => {
     const here = place()
     await store.update(() => activeRecord(browser.now(), { refreshToken: 'left behind' }))
     await store.tidy(here)
-    const changed = createStore(
-      { ...config, clientId: `${config.clientId}-new` },
-      browser.platform(),
-    )
+    const changed = createStore({
+      config: { ...config, clientId: `${config.clientId}-new` },
+      platform: browser.platform(),
+    })
     await changed.update(() => activeRecord(browser.now()))
     expect(await databases()).toContain(store.name)
     await changed.tidy(here)
@@ -663,7 +666,10 @@ describe('clearing up', () => {
     await store.update(() => activeRecord(browser.now()))
     await store.tidy(here)
     await open().tidy(there)
-    const other = createStore({ ...config, issuer: 'https://other.example' }, browser.platform())
+    const other = createStore({
+      config: { ...config, issuer: 'https://other.example' },
+      platform: browser.platform(),
+    })
     await other.tidy(third)
     await other.tidy(here)
     expect(await store.read()).toBeDefined()
@@ -677,10 +683,10 @@ describe('clearing up', () => {
     const here = place()
     await store.tidy(here)
     const holder = await openRaw(store.name)
-    const changed = createStore(
-      { ...config, clientId: `${config.clientId}-new` },
-      browser.platform(),
-    )
+    const changed = createStore({
+      config: { ...config, clientId: `${config.clientId}-new` },
+      platform: browser.platform(),
+    })
     const tidied = changed.tidy(here).catch((cause: unknown) => cause)
     await browser.pass(3_000)
     expect(await tidied).toBeInstanceOf(Error)

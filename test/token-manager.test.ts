@@ -46,7 +46,7 @@ const installServiceWorker = ({
 }: BrowserOptions = {}) => {
   const asked: [string, unknown][] = []
   const container = new EventTarget() as EventTarget & Record<string, unknown>
-  const bridge = createPageBridge({ ...createFakeBrowser({ scope }).platform() })
+  const bridge = createPageBridge({ platform: createFakeBrowser({ scope }).platform() })
   const methods = (pageId: string): WorkerCalls => {
     const all: WorkerCalls = {
       hello: async () => ({

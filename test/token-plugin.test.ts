@@ -1,30 +1,34 @@
 import { describe, expect, test, vi } from 'vitest'
-import type { ApiDoor, ApiPart } from '../sw/offline/api-part.js'
+import type { ApiCall, ApiPart, ConnectedWorker } from '../sw/offline/api-part.js'
 import { tokenPlugin } from '../sw/offline/token-plugin.js'
-import type { ApiExchange } from '../sw/request/api-request.js'
 
 const event = { waitUntil: () => {} } as unknown as Parameters<ApiPart['answer']>[1]
 const url = 'https://api.example/notes?page=2#top'
 
 const createWorld = () => {
   let user: string | undefined = 'alice'
-  const settled = vi.fn(async (response: Response, _spare: Request) => response)
-  const exchange = (owner: string | undefined): ApiExchange => ({
-    send: async () => new Response(),
-    attach: async () => new Request(url, { headers: { authorization: 'Bearer secret' } }),
-    isRefused: () => false,
-    owner: () => owner,
-    settle: settled,
+  const settled = vi.fn(async (response: Response) => response)
+  const call = (owner: string | undefined): ApiCall => ({
+    send: async () => ({ response: new Response(), isRefused: false }),
+    prepare: async () => (owner === undefined ? {} : { token: { accessToken: 'secret', owner } }),
+    authorized: async () => ({ headers: { authorization: 'Bearer secret' } }),
+    noteAnswer: () => {},
+    sendWith: async () => new Response(),
+    afterFirst: settled,
+    answer: (response) => response,
+    isProven: false,
   })
-  const door: ApiDoor = {
+  const door: ConnectedWorker = {
     name: 'tokenward',
-    isCancelled: () => false,
-    wait: () => new Promise(() => {}),
+    signalOf: () => undefined,
     scope: 'https://app.example/',
-    begin: (request) => (request.url.startsWith('https://api.') ? exchange(user) : undefined),
+    begin: (request) => (request.url.startsWith('https://api.') ? call(user) : undefined),
     user: async () => user,
-    exclusively: (_name, work) => work(),
-    now: () => 0,
+    platform: {
+      wait: () => new Promise(() => {}),
+      lock: (_name, _signal, work) => work(),
+      now: () => 0,
+    },
   }
   const strategy = { cacheName: 'notes', plugins: [], handle: vi.fn(async () => new Response()) }
   const plugin = tokenPlugin()

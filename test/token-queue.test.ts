@@ -1,8 +1,9 @@
 import 'fake-indexeddb/auto'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { QueueStore } from 'workbox-background-sync'
-import type { ApiDoor, ApiPart } from '../sw/offline/api-part.js'
-import { type TokenQueueOptions, tokenQueue } from '../sw/offline/token-queue.js'
+import type { ApiCall, ApiPart, ConnectedWorker } from '../sw/offline/api-part.js'
+import type { TokenQueueOptions } from '../sw/offline/queue-options.js'
+import { tokenQueue } from '../sw/offline/token-queue.js'
 
 type WorkerEvent = Parameters<ApiPart['answer']>[1]
 
@@ -32,33 +33,35 @@ const createWorld = (options: TokenQueueOptions = {}) => {
   }
   const waits: { ms: number; end: () => void }[] = []
   const sent: string[] = []
-  const door: ApiDoor = {
+  const send = async (request: Request, owner: string | undefined): Promise<Response> => {
+    if (owner !== undefined && owner !== state.user) return Response.error()
+    const body = await request.text()
+    sent.push(body)
+    return await state.answer(body)
+  }
+  const door: ConnectedWorker = {
     scope,
     begin: (request) =>
       state.isApi
-        ? {
-            send: async (owner) => {
-              if (owner !== undefined && owner !== state.user) return Response.error()
-              const body = await request.text()
-              sent.push(body)
-              return await state.answer(body)
-            },
-            isRefused: () => state.isRefused,
-            attach: async () => request,
-            owner: () => state.user,
-            settle: async (response) => response,
-          }
+        ? ({
+            send: async (owner) => ({
+              response: await send(request, owner),
+              isRefused: state.isRefused,
+            }),
+          } as ApiCall)
         : undefined,
     user: async () => state.user,
-    exclusively: (_name, work) => work(),
     name: 'tokenward issuer client',
-    isCancelled: ({ signal }) => state.isCancelled || signal.aborted,
-    now: () => state.now,
-    wait: (ms, signal) =>
-      new Promise((end, stop) => {
-        waits.push({ ms, end })
-        signal?.addEventListener('abort', stop)
-      }),
+    signalOf: () => (state.isCancelled ? AbortSignal.abort() : undefined),
+    platform: {
+      lock: (_name, _signal, work) => work(),
+      now: () => state.now,
+      wait: (ms, signal) =>
+        new Promise((end, stop) => {
+          waits.push({ ms, end })
+          signal?.addEventListener('abort', stop)
+        }),
+    },
   }
   const news: string[] = []
   const queue = tokenQueue('notes', {
@@ -430,10 +433,10 @@ describe('what is kept', () => {
 
   test('is seen also if it came at the end of a round', async () => {
     const world = createWorld()
-    const locked = world.door.exclusively
+    const locked = world.door.platform.lock
     // A lock takes a moment to be released.
-    world.door.exclusively = async (name, work) => {
-      const result = await locked(name, work)
+    world.door.platform.lock = async (name, signal, work) => {
+      const result = await locked(name, signal, work)
       await new Promise((resolve) => setTimeout(resolve, 8))
       return result
     }

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Answer } from '../src/shared/errors.js'
 import { CANCEL_MARK, PROTOCOL, type WorkerCalls } from '../src/shared/protocol.js'
-import type { ApiDoor, ApiPart } from '../sw/offline/api-part.js'
+import type { ApiPart, ConnectedWorker } from '../sw/offline/api-part.js'
 import type { TokenWorkerOptions } from '../sw/options/options.js'
 import type { Platform } from '../sw/platform.js'
 import { createStore } from '../sw/session/store.js'
@@ -376,7 +376,7 @@ describe("a page's POST to the authorization server", () => {
     const world = withEndpoints()
     await world.start().signIn()
     const [issuer, clientId] = world.name.split(' ').slice(1) as [string, string]
-    const store = createStore({ issuer, clientId }, world.browser.platform())
+    const store = createStore({ config: { issuer, clientId }, platform: world.browser.platform() })
     const protocolEndpoints = ['https://login.example/x', 5, null, { startsWith: 1 }] as string[]
     await store.update((current) => current && { ...current, protocolEndpoints })
     const { dispatch } = world.start()
@@ -841,7 +841,7 @@ describe('a part of an API', () => {
   const createPart = (name: string, more: Partial<ApiPart> = {}) => {
     const heard: string[] = []
     const resumed = vi.fn()
-    let door: ApiDoor | undefined
+    let door: ConnectedWorker | undefined
     const part: ApiPart = {
       connect: (given) => {
         door = given
@@ -852,7 +852,7 @@ describe('a part of an API', () => {
       resume: async () => resumed(),
       ...more,
     }
-    return { part, heard, resumed, door: () => door as ApiDoor }
+    return { part, heard, resumed, door: () => door as ConnectedWorker }
   }
 
   const createPartWorld = (queue: ApiPart, plugin?: ApiPart) => {
@@ -1004,8 +1004,10 @@ describe('a part of an API', () => {
     const event = { waitUntil: () => {} }
     expect(door().begin(new Request('https://other.example/'), event)).toBeUndefined()
     const owner = await door().user()
-    expect((await door().begin(new Request(api), event)?.send(owner))?.status).toBe(200)
-    expect((await door().begin(new Request(api), event)?.send('somebody else'))?.type).toBe('error')
+    expect((await door().begin(new Request(api), event)?.send(owner))?.response.status).toBe(200)
+    expect(
+      (await door().begin(new Request(api), event)?.send('somebody else'))?.response.type,
+    ).toBe('error')
     expect(seen).toHaveLength(1)
   })
 })

@@ -1,5 +1,5 @@
-import type { ApiExchange } from '../request/api-request.js'
-import type { ApiDoor, StrategyPlugin } from './api-part.js'
+import type { ApiStrategy, ConnectedWorker, StrategyPlugin } from './api-part.js'
+import { type AttachedRequest, attach } from './attached-request.js'
 
 /** What Workbox hands to each callback of a plugin; `state` lasts as long as one request. */
 interface Callback {
@@ -56,75 +56,77 @@ const isForStrategy = ({ method, headers }: Request): boolean =>
  * @see https://developer.chrome.com/docs/workbox/using-plugins
  */
 export const tokenPlugin = (): TokenPlugin => {
-  let door: ApiDoor | undefined
+  let worker: ConnectedWorker | undefined
 
-  const connected = (): ApiDoor => {
-    if (door) return door
+  const connected = (): ConnectedWorker => {
+    if (worker) return worker
     throw new Error(
       'tokenPlugin(): this strategy is in no entry of `apis` (createTokenWorker), so it gets no ' +
         'token. Name it there as `strategy`.',
     )
   }
 
-  /** Who is to see the answer: who the request was sent for, else who is signed in. */
-  const userOf = async ({ state }: Pick<Callback, 'state'>): Promise<string> => {
-    const exchange = state?.['exchange'] as ApiExchange | undefined
-    return (exchange ? exchange.owner() : await connected().user()) ?? 'nobody'
-  }
+  /** Who may see the answer: the user it was sent for, else the one who is signed in. */
+  const userOf = async (attached?: AttachedRequest): Promise<string> =>
+    (attached ? attached.owner : await connected().user()) ?? 'nobody'
 
   return {
     partOf: (strategy) => ({
       connect: (given) => {
-        if (door && door !== given) {
+        if (worker && worker !== given) {
           throw new Error('Two workers share a tokenPlugin(). Make one for each.')
         }
-        door = given
+        worker = given
       },
 
       answer: (request, event) =>
         isForStrategy(request) ? strategy.handle({ request, event }) : undefined,
 
-      forget: async () => {
-        await caches.delete(strategy.cacheName)
-        for (const plugin of strategy.plugins as Partial<Expiration>[]) {
-          // It forgets only caches that it has met since the worker was started.
-          plugin._getCacheExpiration?.(strategy.cacheName)
-          await plugin.deleteCacheAndMetadata?.()
-        }
-      },
+      forget: () => forget(strategy),
 
       resume: async () => {},
     }),
 
     requestWillFetch: async ({ request, event, state = {} }) => {
-      const exchange = connected().begin(request, event)
-      if (!exchange) return request
-      const attached = await exchange.attach()
-      state['exchange'] = exchange
-      return attached
+      const call = connected().begin(request, event)
+      if (!call) return request
+      const attached = await attach(call, request)
+      state['attached'] = attached
+      return attached.request
     },
 
     fetchDidSucceed: async ({ request, response, state }) => {
-      const exchange = state?.['exchange'] as ApiExchange | undefined
-      const settled = (await exchange?.settle(response, request)) ?? response
-      // No token to be had now: for a strategy that is a network error, and not an answer.
+      const settled = (await attachedIn(state)?.settle(response, request)) ?? response
+      // For a strategy, no token now is a network error, and not an answer.
       if (settled.type === 'error') throw new TypeError('There is no access token now.')
       return settled
     },
 
     cacheKeyWillBeUsed: async ({ request, mode, state }) => {
-      const user = await userOf(mode === 'write' ? { state } : {})
+      const user = await userOf(mode === 'write' ? attachedIn(state) : undefined)
       const { origin, pathname, search } = new URL(request.url)
       const query = `${search ? `${search}&` : '?'}${userParam}=${encodeURIComponent(user)}`
-      // The headers are what `Vary` is compared with.
+      // The cache compares the headers that `Vary` names.
       return new Request(origin + pathname + query, { headers: request.headers })
     },
 
     cacheWillUpdate: async ({ response, state }) => {
       if (response.status !== 200) return
-      // Signed out, or somebody else is in, since it was sent.
-      const current = (await connected().user()) ?? 'nobody'
-      return current === (await userOf({ state })) ? response : undefined
+      // Signed out since it was sent, or another user is in.
+      return (await userOf()) === (await userOf(attachedIn(state))) ? response : undefined
     },
+  }
+}
+
+const attachedIn = (state: Callback['state']): AttachedRequest | undefined =>
+  state?.['attached'] as AttachedRequest | undefined
+
+/** Deletes the whole cache of a strategy. */
+const forget = async ({ cacheName, plugins }: ApiStrategy): Promise<void> => {
+  await caches.delete(cacheName)
+  for (const plugin of plugins as Partial<Expiration>[]) {
+    // It forgets only caches that it has met since the worker was started.
+    plugin._getCacheExpiration?.(cacheName)
+    await plugin.deleteCacheAndMetadata?.()
   }
 }

@@ -1,5 +1,5 @@
 import { must } from '../values/must.js'
-import { isRecord } from './option-kinds.js'
+import { isRecord } from './option-values.js'
 import type { ApiOptions, TokenWorkerOptions } from './options.js'
 
 /*

@@ -4,15 +4,17 @@ import type { ApiPart, ApiStrategy, StrategyPlugin } from '../offline/api-part.j
 import type { ApiRule } from '../request/intercept.js'
 import { must } from '../values/must.js'
 import { explainApi } from './explain-options.js'
-import { either, isRecord, scopesIn } from './option-kinds.js'
+import { either, isRecord, scopesIn } from './option-values.js'
 
 declare const DEVELOPMENT: boolean
 
-/** What the entries of `apis` say. */
+/** The entries of `apis`, parsed. */
 export interface ParsedApis {
   /** The longest path first, so that the first rule that matches is the closest one. */
   rules: ApiRule[]
+  /** The scopes that they need. */
   scopes: string[]
+  /** The resource indicator that they share. */
   resource?: string
 }
 
@@ -105,7 +107,7 @@ export const parseApis = (given: unknown, root: URL): ParsedApis => {
   const rules = apis.map(({ rule }) => rule)
   const url = repeated(rules.map(({ origin, segments }) => [origin, ...segments].join('/')))
   must(url === undefined, 'apis', `must not name ${url} twice.`)
-  // The same part may serve several entries.
+  // One queue may serve several entries, but two of one name would share what is on the disk.
   const parts = [...new Set(rules.flatMap(({ parts = [] }) => parts))]
   const queue = repeated(parts.flatMap(({ name }) => name ?? []))
   must(queue === undefined, 'apis', `must not have two queues with the name "${queue}".`)

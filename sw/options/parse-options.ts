@@ -12,7 +12,7 @@ import type { SilentLoginConfig } from '../token/silent-login.js'
 import type { Trace } from '../trace.js'
 import { must } from '../values/must.js'
 import { explainOptions } from './explain-options.js'
-import { either, isRecord, scopesIn, seconds } from './option-kinds.js'
+import { either, isRecord, scopesIn, seconds } from './option-values.js'
 import type { TokenWorkerOptions } from './options.js'
 import { parseApis } from './parse-apis.js'
 

@@ -1,6 +1,7 @@
 import type { AuthPage } from '../../src/shared/protocol.js'
 import { isPlainPath, segmentsOf } from '../http/server-path.js'
 import type { ApiPart } from '../offline/api-part.js'
+import type { ProtocolEndpoints } from './protocol-endpoints.js'
 
 /** One API as requests are compared with it. */
 export interface ApiRule {
@@ -34,24 +35,51 @@ export interface InterceptConfig {
  * endpoint that is the worker's alone (or may be one: that has to be looked up), or an API request.
  */
 export type Interception =
-  | { kind: 'auth-navigation'; page: AuthPage; url: URL }
+  | { kind: 'auth-navigation'; page: AuthPage }
   | { kind: 'auth-subresource'; page: AuthPage }
-  | { kind: 'endpoint'; url: URL }
+  | { kind: 'endpoint' }
   | { kind: 'api'; rule: ApiRule }
+
+/** Says what a request is to us; undefined if it is not ours. */
+export type Intercept = (request: Request, url: URL) => Interception | undefined
 
 const startsWithSegments = (path: readonly string[], rule: readonly string[]): boolean =>
   rule.every((segment, index) => path[index] === segment)
 
+const findRule = (apis: readonly ApiRule[], url: URL): ApiRule | undefined => {
+  // One comparison rules out every other origin, before anything is split.
+  const near = apis.filter(({ origin }) => origin === url.origin)
+  if (near.length === 0 || url.username || url.password || !isPlainPath(url.pathname)) return
+  // A blob: URL has the origin of the page that made it.
+  if (url.protocol === 'blob:') return
+  const path = segmentsOf(url.pathname)
+  return near.find(({ segments }) => startsWithSegments(path, segments))
+}
+
+/** Can this request to an API have the token? */
+const canCarryToken = (request: Request, { destinations, methods }: ApiRule): boolean =>
+  // No-cors requests, scripts, styles, frames and the like never carry a token.
+  (request.mode === 'cors' || request.mode === 'same-origin') &&
+  (!request.destination || destinations?.includes(request.destination) === true) &&
+  methods?.includes(request.method) !== false &&
+  // The worker cannot send it again: only a same-origin request may have this mode.
+  request.cache !== 'only-if-cached' &&
+  // The app has its own idea of who it is in this request.
+  !request.headers.has('authorization') &&
+  !request.headers.has('dpop')
+
 /**
- * Decides which requests are ours. Synchronous, because a worker that has not called
- * `respondWith` when its listener returns has declined; pure, apart from the endpoints of the
- * authorization server, which are asked for because discovery learns them later: undefined as long
- * as they are not known.
+ * Creates the decision which requests are ours. It is synchronous, because a worker that has not
+ * called `respondWith` when its listener returns has declined; and pure, apart from the endpoints
+ * of the authorization server, which discovery finds out later.
  */
-export const createIntercept = (
-  { apis, authUrls, issuer }: Pick<Config, 'apis' | 'authUrls' | 'issuer'>,
-  isProtocolEndpoint: (url: URL) => boolean | undefined,
-) => {
+export function createIntercept({
+  config: { apis, authUrls, issuer },
+  endpoints,
+}: {
+  config: InterceptConfig
+  endpoints: Pick<ProtocolEndpoints, 'includes'>
+}): Intercept {
   const issuerOrigin = new URL(issuer).origin
   // With the app on the same origin, every form that it sends would have to be looked up.
   const isApart = issuerOrigin !== new URL(authUrls.done).origin
@@ -62,40 +90,17 @@ export const createIntercept = (
     }),
   )
 
-  const findRule = (url: URL): ApiRule | undefined => {
-    // Every other origin is out by one comparison, before anything is split.
-    const near = apis.filter(({ origin }) => origin === url.origin)
-    if (near.length === 0 || url.username || url.password || !isPlainPath(url.pathname)) return
-    // A blob: URL has the origin of the page that made it.
-    if (url.protocol === 'blob:') return
-    const path = segmentsOf(url.pathname)
-    return near.find(({ segments }) => startsWithSegments(path, segments))
-  }
-
-  return (request: Request): Interception | undefined => {
-    const url = new URL(request.url)
+  return (request, url) => {
     const page = authPages.get(url.origin + url.pathname)
-    if (page) {
-      return request.mode === 'navigate'
-        ? { kind: 'auth-navigation', page, url }
-        : { kind: 'auth-subresource', page }
-    }
-    if (request.mode === 'navigate') return
-    const rule = findRule(url)
+    const isNavigation = request.mode === 'navigate'
+    if (page) return { kind: isNavigation ? 'auth-navigation' : 'auth-subresource', page }
+    if (isNavigation) return
+    const rule = findRule(apis, url)
     const isPost = request.method === 'POST'
     if (!rule && !isPost) return
-    const isEndpoint = isProtocolEndpoint(url)
+    const isEndpoint = endpoints.includes(url)
     const mayBeOne = !rule && isApart && url.origin === issuerOrigin
-    if (isPost && (isEndpoint ?? mayBeOne)) return { kind: 'endpoint', url }
-    if (!rule || isEndpoint) return
-    // No-cors requests, scripts, styles, frames and the like never carry a token.
-    if (request.mode !== 'cors' && request.mode !== 'same-origin') return
-    if (request.destination && !rule.destinations?.includes(request.destination)) return
-    if (rule.methods?.includes(request.method) === false) return
-    // It cannot be sent again from here: only a same-origin request may have this mode.
-    if (request.cache === 'only-if-cached') return
-    // The app has its own idea of who it is in this request.
-    if (request.headers.has('authorization') || request.headers.has('dpop')) return
-    return { kind: 'api', rule }
+    if (isPost && (isEndpoint ?? mayBeOne)) return { kind: 'endpoint' }
+    return rule && !isEndpoint && canCarryToken(request, rule) ? { kind: 'api', rule } : undefined
   }
 }

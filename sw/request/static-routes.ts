@@ -1,4 +1,4 @@
-import type { Config } from '../options/options.js'
+import type { InterceptConfig } from './intercept.js'
 
 /** What TypeScript does not know yet. @see https://w3c.github.io/ServiceWorker/#dictdef-routerrule */
 interface RouterCondition {
@@ -15,7 +15,7 @@ interface RoutingInstallEvent {
 
 /** What {@link staticRoutes} makes, for `listen()`. */
 export type StaticRoutes = (
-  config: Pick<Config, 'apis' | 'authUrls'>,
+  config: Pick<InterceptConfig, 'apis' | 'authUrls'>,
   event: ExtendableEvent,
 ) => Promise<void>
 

@@ -1,33 +1,50 @@
 import { TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
 import type { Store } from '../session/store.js'
-import type { AuthorizationServerMetadata } from './authorization-server.js'
-import { bytesOf, readJwt } from './jwt.js'
+import { singleFlight } from '../single-flight.js'
+import { ageOf } from '../values/age.js'
+import { bytesOf } from '../values/base64.js'
+import { readJwt } from './jwt.js'
+import type { AuthorizationServerMetadata } from './metadata.js'
+import { invalidIdToken } from './server-error.js'
 
 /** What a check of signatures needs of the worker. */
 export interface SignatureContext {
   store: Pick<Store, 'readKeys' | 'writeKeys'>
   now: Platform['now']
   metadata(): Promise<AuthorizationServerMetadata>
-  /** Gets the JSON at this URL, in time and of a bearable size; rejects with a `TokenError`. */
+  /** Gets the JSON at this URL, within limits of time and size; rejects with a `TokenError`. */
   readKeySet(url: string): Promise<Record<string, unknown>>
 }
 
 /** Checks the signatures of ID tokens: {@link jwks} makes one. */
 export interface IdTokenSignature {
-  /** Called once by each worker. The check rejects with a `TokenError`, or the signature is right. */
+  /** Called once by each worker. The check rejects with a `TokenError` unless the signature is right. */
   createCheck(context: SignatureContext): (idToken: string) => Promise<void>
 }
 
-/** After this long, in ms, the keys are fetched again: the server may have withdrawn one. */
+/** A key as the server publishes it (RFC 7517 4). */
+type PublishedKey = JsonWebKey & { kid?: string }
+
+/** How to import the key of an algorithm, and how to verify with it. */
+interface Algorithm {
+  kty: string
+  crv?: string
+  name: string
+  namedCurve?: string
+  hash?: string
+  saltLength?: number
+}
+
+/** The worker fetches the keys again after this long, because the server may withdraw one. ms */
 const keysLife = 24 * 3_600_000
-/** A token that no key fits has them fetched again, but not so soon after the last time. ms */
+/** A token that no key fits makes the worker fetch them earlier, but not within this pause. ms */
 const refetchPause = 60_000
 /** RFC 7518 3.3 */
 const leastModulusBits = 2048
 
-/** How to import the key of an algorithm, and how to verify with it (RFC 7518 3.1, RFC 8037). */
-const algorithmOf = (alg: string) => {
+/** RFC 7518 3.1, RFC 8037 3.1 */
+const algorithmOf = (alg: string): Algorithm | undefined => {
   const [, family, bits] = /^(RS|PS|ES)(256|384|512)$/.exec(alg) ?? []
   const hash = `SHA-${bits}`
   switch (family) {
@@ -46,45 +63,56 @@ const algorithmOf = (alg: string) => {
   }
 }
 
-/** What is wrong with the signature of a JWT, going by these keys; undefined: nothing. */
-const findFault = async (jwt: string, keys: readonly JsonWebKey[]): Promise<string | undefined> => {
-  const { alg, kid } = readJwt(jwt, 0)
-  const algorithm = algorithmOf(String(alg))
-  if (!algorithm) return 'its algorithm is none that can be checked'
-  const fitting = keys.filter((key: (JsonWebKey & { kid?: string }) | null) => {
-    const { kty, crv } = key ?? {}
-    return (
-      key &&
-      kty === algorithm.kty &&
-      crv === algorithm.crv &&
-      (kid ?? key.kid) === key.kid &&
-      (key.alg ?? alg) === alg &&
-      (key.use ?? 'sig') === 'sig' &&
-      (key.key_ops?.includes('verify') ?? true)
-    )
-  })
-  const [key] = fitting
-  if (!key) return 'the server has no such key'
-  // Trying one after the other would let a weaker key stand in for the right one.
-  if (fitting.length > 1) return 'several keys of the server fit, and it does not say which'
-  const { kty, crv, n, e, x, y } = key
+/** Could this key have signed a JWT with this header? A script may have stored null as a key. */
+const isFitting = (
+  key: PublishedKey | null,
+  { alg, kid }: Record<string, unknown>,
+  algorithm: Algorithm,
+): key is PublishedKey =>
+  key?.kty === algorithm.kty &&
+  key.crv === algorithm.crv &&
+  (kid ?? key.kid) === key.kid &&
+  (key.alg ?? alg) === alg &&
+  (key.use ?? 'sig') === 'sig' &&
+  (key.key_ops?.includes('verify') ?? true)
+
+/** What is wrong with a signature that this key should have made; undefined if it is right. */
+const verify = async (
+  jwt: string,
+  { kty, crv, n, e, x, y }: JsonWebKey,
+  algorithm: Algorithm,
+): Promise<TokenError | undefined> => {
   const [head, claims, signature = ''] = jwt.split('.')
+  const plain = { kty, crv, n, e, x, y }
   try {
-    const imported = await crypto.subtle.importKey(
-      'jwk',
-      { kty, crv, n, e, x, y },
-      algorithm,
-      false,
-      ['verify'],
-    )
-    const { modulusLength = leastModulusBits } = imported.algorithm as { modulusLength?: number }
-    if (modulusLength < leastModulusBits) return 'the key of the server is too short'
+    const key = await crypto.subtle.importKey('jwk', plain, algorithm, false, ['verify'])
+    const { modulusLength = leastModulusBits } = key.algorithm as { modulusLength?: number }
+    if (modulusLength < leastModulusBits) {
+      return invalidIdToken('the key of the server is too short.')
+    }
     const signed = new TextEncoder().encode(`${head}.${claims}`)
-    const isRight = await crypto.subtle.verify(algorithm, imported, bytesOf(signature), signed)
-    return isRight ? undefined : 'its signature is wrong'
+    const isRight = await crypto.subtle.verify(algorithm, key, bytesOf(signature), signed)
+    return isRight ? undefined : invalidIdToken('its signature is wrong.')
   } catch {
-    return 'its key or its signature cannot be read'
+    return invalidIdToken('its key or its signature cannot be read.')
   }
+}
+
+/** What is wrong with the signature of a JWT, going by these keys; undefined if it is right. */
+const findFault = async (
+  jwt: string,
+  keys: readonly PublishedKey[],
+): Promise<TokenError | undefined> => {
+  const header = readJwt(jwt, 0)
+  const algorithm = algorithmOf(String(header['alg']))
+  if (!algorithm) return invalidIdToken('its algorithm cannot be checked.')
+  const [key, second] = keys.filter((each) => isFitting(each, header, algorithm))
+  if (!key) return invalidIdToken('the server has no such key.')
+  // Trying one after the other would let a weaker key stand in for the right one.
+  if (second) {
+    return invalidIdToken('several keys of the server fit, and it does not say which.')
+  }
+  return await verify(jwt, key, algorithm)
 }
 
 /**
@@ -93,8 +121,8 @@ const findFault = async (jwt: string, keys: readonly JsonWebKey[]): Promise<stri
  * worker has to be able to read them: CORS at the server, `connect-src` for the worker script.
  *
  * Algorithms are those that the metadata lists, of RS, PS and ES with 256, 384 or 512 bits, and
- * EdDSA with Ed25519. Keys are kept in IndexedDB for a day, and fetched again, once a minute at
- * most, for a token that none of them fits. Where they cannot be had, signing in fails with
+ * EdDSA with Ed25519. The worker keeps the keys in IndexedDB for a day, and fetches them earlier,
+ * once a minute at most, for a token that no key fits. Without keys, signing in fails with
  * `metadata_unreachable`; a wrong signature is `invalid_id_token`. After a refresh either is only a
  * `problem`: the new access token is used, the claims stay as they were.
  *
@@ -103,9 +131,7 @@ const findFault = async (jwt: string, keys: readonly JsonWebKey[]): Promise<stri
  */
 export const jwks = (): IdTokenSignature => ({
   createCheck: ({ store, now, metadata, readKeySet }) => {
-    let underWay: Promise<readonly JsonWebKey[]> | undefined
-
-    const fetchKeys = async (): Promise<readonly JsonWebKey[]> => {
+    const fetchKeys = singleFlight(async (): Promise<readonly PublishedKey[]> => {
       const { jwks_uri: url } = await metadata()
       if (!url) {
         throw new TokenError(
@@ -117,31 +143,24 @@ export const jwks = (): IdTokenSignature => ({
       if (!Array.isArray(keys)) {
         throw new TokenError('metadata_unreachable', `There are no keys at ${url}.`)
       }
-      // A disk that fails must not keep anybody from signing in.
+      // A storage failure must not prevent a sign-in.
       await store.writeKeys(keys).catch(() => {})
       return keys
-    }
+    })
 
     return async (idToken) => {
       const stored = await store.readKeys().catch(() => undefined)
-      const known = Array.isArray(stored?.keys) ? stored : { keys: [], fetchedAt: 0 }
-      // A clock that was set back makes an age negative.
-      const age = Math.abs(now() - known.fetchedAt)
-      let fault = await findFault(idToken, known.keys)
-      if (!(age < (fault ? refetchPause : keysLife))) {
-        underWay ??= fetchKeys().finally(() => {
-          underWay = undefined
-        })
+      let fault = await findFault(idToken, stored?.keys ?? [])
+      const age = stored ? ageOf(stored.fetchedAt, now()) : Number.POSITIVE_INFINITY
+      if (age >= (fault ? refetchPause : keysLife)) {
         try {
-          fault = await findFault(idToken, await underWay)
+          fault = await findFault(idToken, await fetchKeys())
         } catch (cause) {
-          // The server cannot be asked, but this is what it said last.
+          // The server does not answer, but these are the keys that it sent last.
           if (fault) throw cause
         }
       }
-      if (fault) {
-        throw new TokenError('invalid_id_token', `The ID token was refused: ${fault}.`)
-      }
+      if (fault) throw fault
     }
   },
 })

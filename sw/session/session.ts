@@ -9,8 +9,8 @@ import type { Platform } from '../platform.js'
 import type { Note } from '../trace.js'
 import { hasLiveToken, withPause } from './active-record.js'
 import type { ActiveRecord, SessionRecord } from './records.js'
-import { createStoredSession, type KeyHolder, type StoredSession } from './stored-session.js'
 import type { Store } from './store.js'
+import { createStoredSession, type KeyHolder, type StoredSession } from './stored-session.js'
 
 /** The session as the parts of the worker use it: its record, and the news of it for pages. */
 export interface WorkerSession extends StoredSession {

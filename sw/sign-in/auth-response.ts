@@ -1,6 +1,9 @@
+import { PROBE_HEADER } from '../../src/shared/protocol.js'
+import { problem } from '../http/problem.js'
+
 /**
- * Answers to navigations to the auth pages. None has a body made of what came in, none may be
- * kept, none says where it came from.
+ * Answers to navigations to the auth pages. No body repeats what came in, no cache keeps them, no
+ * referrer says where they came from.
  */
 const headers = {
   'cache-control': 'no-store',
@@ -15,9 +18,9 @@ export const redirectTo = (url: string): Response =>
   new Response(null, { status: 303, headers: { ...headers, location: url } })
 
 /**
- * Back to a page of the app. Without a fragment of its own the target gets an empty one, because
- * a redirect that has none inherits the fragment it was called with (Fetch, "location URL"), and
- * with it whatever a server put there.
+ * Back to a page of the app. A target without a fragment gets an empty one: otherwise the browser
+ * would keep the fragment of the URL that it comes from (Fetch, "location URL"), and with it
+ * whatever a server put there.
  */
 export const redirectBack = (url: string): Response =>
   redirectTo(url.includes('#') ? url : `${url}#`)
@@ -32,19 +35,9 @@ export const emptyPage = (): Response =>
     },
   })
 
-/** Header by which a page knows that the worker answered, and not the network. */
-export const probeHeader = 'x-tokenward'
-
 /** `done.html`, fetched by a page that wants to know whether the worker comes first. */
 export const probeAnswer = (): Response =>
-  new Response(null, { status: 204, headers: { ...headers, [probeHeader]: '1' } })
-
-/** An answer that no server gave: it says so, and why (RFC 9457). */
-export const madeUp = (status: number, title: string, more: Record<string, string>): Response =>
-  new Response(JSON.stringify({ title, status }), {
-    status,
-    headers: { ...more, [probeHeader]: '1', 'content-type': 'application/problem+json' },
-  })
+  new Response(null, { status: 204, headers: { ...headers, [PROBE_HEADER]: '1' } })
 
 /** For what only the worker may ask for: an auth page fetched, not visited; a token endpoint. */
-export const refusal = (): Response => madeUp(403, 'For the service worker only', headers)
+export const refusal = (): Response => problem(403, 'For the service worker only', headers)

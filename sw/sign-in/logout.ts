@@ -1,24 +1,46 @@
-import type { LogoutStart } from '../../src/shared/protocol.js'
-import type { Config } from '../options/options.js'
+import type { AuthPage, LogoutStart } from '../../src/shared/protocol.js'
 import type { AuthorizationServer } from '../server/authorization-server.js'
 import type { WorkerSession } from '../session/session.js'
 import { redirectBack, redirectTo } from './auth-response.js'
 import { safeReturnTo, type Transactions } from './transactions.js'
 
-/** Signing out: forget first, whatever the network does; then tell the server. */
-export const createLogout = (
-  { authUrls, root }: Pick<Config, 'authUrls' | 'root'>,
-  server: Pick<AuthorizationServer, 'logoutUrl' | 'revoke' | 'isReachable'>,
-  transactions: Transactions,
-  session: Pick<WorkerSession, 'end'>,
-) => {
+/** Signing out: forget first, whatever the network does; then the server's own session. */
+export interface Logout {
   /**
-   * Whose session the next visit with this ticket is to end. Not on the disk, where nothing of the
-   * session may be left: if the worker is stopped in this moment, the server asks the user.
+   * Forgets the session and publishes its end; revoking goes on behind it, in `keepAlive`. The
+   * answer says where the page goes next.
+   */
+  begin(
+    input: { returnTo?: string; local?: boolean },
+    keepAlive: (work: Promise<unknown>) => void,
+  ): Promise<LogoutStart>
+  /** `logout.html`: out with a ticket, back with the `state` it was traded for. */
+  visit(url: URL): Promise<Response>
+  /** Did the server send the browser back from the logout that began at this URL? */
+  outcome(url: string): Promise<{ server: 'ended' | 'unknown' }>
+}
+
+const ticketOf = (url: URL): string | null => url.searchParams.get('ticket')
+
+/** Creates the sign-out. */
+export function createLogout({
+  config: { authUrls, root },
+  server,
+  transactions,
+  session,
+}: {
+  config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
+  server: Pick<AuthorizationServer, 'logoutUrl' | 'revoke' | 'isReachable'>
+  transactions: Pick<Transactions, 'begin' | 'depart' | 'arrive' | 'finish' | 'outcomeOf'>
+  session: Pick<WorkerSession, 'end'>
+}): Logout {
+  /**
+   * The ID token of the session that the next visit with this ticket ends. It stays off the disk,
+   * where a sign-out leaves nothing: if the worker is stopped meanwhile, the server asks the user.
    */
   let hint: { ticket: string; idToken?: string } | undefined
 
-  /** Is there a server to go to, and a way to end its session? */
+  /** Can the server be reached, and does it offer a logout? */
   const canEndAtServer = async (): Promise<boolean> => {
     try {
       return (await server.isReachable()) && (await server.logoutUrl('')) !== undefined
@@ -27,18 +49,9 @@ export const createLogout = (
     }
   }
 
-  const ticketOf = (url: URL): string | null => url.searchParams.get('ticket')
-
   return {
-    /**
-     * Forgets the session and tells every page; revoking goes on behind it, in `keepAlive`. The
-     * answer says where the page goes next.
-     */
-    begin: async (
-      input: { returnTo?: string; local?: boolean },
-      keepAlive: (work: Promise<unknown>) => void,
-    ): Promise<LogoutStart> => {
-      const returnTo = safeReturnTo(input.returnTo, root, Object.values(authUrls))
+    begin: async (input, keepAlive) => {
+      const returnTo = safeReturnTo(input.returnTo, { root, authUrls })
       const ended = await session.end('logout')
       if (ended?.refreshToken !== undefined) keepAlive(server.revoke(ended.refreshToken))
       const back = input.returnTo === undefined && input.local ? {} : { url: returnTo }
@@ -48,8 +61,7 @@ export const createLogout = (
       return { url: `${authUrls.logout}?ticket=${ticket}`, atServer: true }
     },
 
-    /** `logout.html`: out with a ticket, back with the `state` it was traded for. */
-    visit: async (url: URL): Promise<Response> => {
+    visit: async (url) => {
       const ticket = ticketOf(url)
       const idToken = hint?.ticket === ticket ? hint?.idToken : undefined
       const departure = await transactions.depart(ticket, ['logout'])
@@ -65,13 +77,10 @@ export const createLogout = (
       return redirectBack(transaction.returnTo)
     },
 
-    /** Did the server send the browser back from this logout? */
-    outcome: async (url: string): Promise<{ server: 'ended' | 'unknown' }> => {
+    outcome: async (url) => {
       const ticket = URL.canParse(url) ? ticketOf(new URL(url)) : null
       const result = ticket === null ? undefined : await transactions.outcomeOf(ticket)
       return { server: result === 'logged-out' ? 'ended' : 'unknown' }
     },
   }
 }
-
-export type Logout = ReturnType<typeof createLogout>

@@ -1,14 +1,57 @@
 import { TokenError, type TokenErrorData } from '../../src/shared/errors.js'
-import type { Outcome, Store, Transaction } from '../session/store.js'
+import type {
+  BegunTransaction,
+  DepartedTransaction,
+  Outcome,
+  RequestSecrets,
+  Transaction,
+} from '../session/records.js'
+import type { Store } from '../session/store.js'
+import { base64 } from '../values/base64.js'
+import { randomId } from '../values/random-id.js'
+import { sha256 } from '../values/sha256.js'
+
+/**
+ * Ways to the authorization server and back. A page begins one and gets a ticket for a single
+ * navigation; the worker trades the ticket for a `state` as the browser leaves, and takes the
+ * transaction by that `state`, once, when the browser comes back.
+ */
+export interface Transactions {
+  /** Begins a transaction; the answer is its ticket. */
+  begin(transaction: Omit<BegunTransaction, 'createdAt' | 'report'>): Promise<string>
+  /** Trades a ticket for the transaction and a new `state`; a ticket works once, for a minute. */
+  depart(
+    ticket: string | null,
+    kinds: readonly Transaction['kind'][],
+    sent?: RequestSecrets,
+  ): Promise<{ state: string; transaction: DepartedTransaction } | undefined>
+  /**
+   * Takes the transaction that an answer belongs to. A second arrival with the same `state` gets
+   * the outcome instead.
+   */
+  arrive(state: string | undefined): Promise<Transaction | Outcome | undefined>
+  /** Writes down how it ended, for a second arrival and for the one who waits. */
+  finish(state: string, transaction: Transaction, result: Outcome['result']): Promise<void>
+  /**
+   * Settles the sign-ins of this scope whose worker was stopped while it exchanged their code:
+   * those from before `since` have led to the present session. True if one has not.
+   */
+  settleInterrupted(since: number, error: TokenErrorData): Promise<boolean>
+  /** How the transaction with this ticket ended, if it has. */
+  outcomeOf(ticket: string): Promise<Outcome['result'] | undefined>
+  /** Is this ticket still to be used? */
+  isUnused(ticket: string): Promise<boolean>
+  /** Keeps how it ended for the page that the browser is about to open. */
+  leaveForPage(pageId: string, returnTo: string, result: Outcome['result']): Promise<void>
+  /** What was left for this page; it is given out once. */
+  takeForPage(pageId: string): Promise<Outcome['result'] | undefined>
+}
 
 /** A ticket is for the navigation that follows at once. ms */
 const ticketLife = 60_000
 
 /** Keys are hashes, so that neither a ticket nor a `state` can be read from the database. */
-export const keyOf = async (secret: string): Promise<string> => {
-  const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(secret))
-  return btoa(String.fromCharCode(...new Uint8Array(hash)))
-}
+export const keyOf = async (secret: string): Promise<string> => base64(await sha256(secret))
 
 /** A path as a lenient server reads it: decoded, without regard to case and spare slashes. */
 const lenient = (pathname: string): string =>
@@ -18,14 +61,13 @@ const lenient = (pathname: string): string =>
     .replace(/\/$/, '')
 
 /**
- * The return URL of a page, made absolute: on this origin, and none of the auth pages.
+ * The return URL of a page, made absolute: on this origin, and not an auth page.
  *
  * @throws TokenError `invalid_input`
  */
 export const safeReturnTo = (
   value: string | undefined,
-  root: string,
-  authUrls: readonly string[],
+  { root, authUrls }: { root: string; authUrls: Readonly<Record<string, string>> },
 ): string => {
   const base = new URL(root)
   if (value === undefined) return base.href
@@ -33,7 +75,7 @@ export const safeReturnTo = (
   const isOurs =
     url?.protocol === base.protocol && url.origin === base.origin && !url.username && !url.password
   const isAuthPage = (path: string) =>
-    authUrls.some((each) => lenient(new URL(each).pathname) === lenient(path))
+    Object.values(authUrls).some((each) => lenient(new URL(each).pathname) === lenient(path))
   if (!url || !isOurs || isAuthPage(url.pathname)) {
     throw new TokenError(
       'invalid_input',
@@ -44,134 +86,112 @@ export const safeReturnTo = (
 }
 
 /**
- * Ways to the authorization server and back. A page begins one and gets a ticket for a single
- * navigation; the worker trades the ticket for a `state` as the browser leaves, and takes the
- * transaction by that `state`, once, when it comes back.
+ * Creates the transactions.
+ *
+ * @param scope Scope of this worker: another one may still be busy with what it has under way
  */
-export const createTransactions = (
+export function createTransactions({
+  store,
+  now,
+  scope,
+}: {
   store: Pick<
     Store,
     'addTransaction' | 'takeTransaction' | 'readTransaction' | 'listTransactions' | 'putOutcome'
-  >,
-  now: () => number,
-  randomValue: () => string,
-  /** Scope of this worker: what another one has under way may still be in its hands. */
-  scope: string,
-  /** Keys of what this worker is busy with, so that it knows what an earlier one left undone. */
-  busy = new Set<string>(),
-) => ({
-  /** Begins a transaction; the answer is its ticket. */
-  begin: async (transaction: Omit<Transaction, 'createdAt'>): Promise<string> => {
-    const ticket = randomValue()
-    await store.addTransaction(await keyOf(ticket), { ...transaction, createdAt: now() })
-    return ticket
-  },
+  >
+  now: () => number
+  scope: string
+}): Transactions {
+  /** Keys of what this worker is busy with: the rest was left undone by an earlier one. */
+  const busy = new Set<string>()
 
-  /** Trades a ticket for the transaction and a new `state`; a ticket works once, for a minute. */
-  depart: async (
-    ticket: string | null,
-    kinds: readonly Transaction['kind'][],
-    sent?: Transaction['sent'],
-  ): Promise<{ state: string; transaction: Transaction } | undefined> => {
-    if (!ticket) return
-    const report = await keyOf(ticket)
-    const found = await store.takeTransaction(report, () => null)
-    if (!found || found.kind === 'outcome' || !kinds.includes(found.kind)) return
-    // A `state`, which the server knows: its transaction has departed before.
-    if (found.report !== undefined) return
-    if (now() - found.createdAt > ticketLife) return
-    const state = randomValue()
-    const transaction: Transaction = { ...found, report, sent }
-    await store.addTransaction(await keyOf(state), transaction)
-    return { state, transaction }
-  },
+  const outcome = (returnTo: string, result: Outcome['result']): Outcome => ({
+    kind: 'outcome',
+    createdAt: now(),
+    returnTo,
+    result,
+  })
 
-  /**
-   * Takes the transaction that an answer belongs to. Whoever comes second with the same `state`
-   * gets the outcome instead, as far as there is one by then.
-   */
-  arrive: async (state: string | undefined): Promise<Transaction | Outcome | undefined> => {
-    if (!state) return
-    const exchanging = ({ kind, returnTo }: Transaction): Outcome => ({
-      kind: 'outcome',
-      createdAt: now(),
-      returnTo,
-      result: 'exchanging',
-      login: kind === 'login' ? scope : undefined,
-    })
-    const key = await keyOf(state)
-    const taken = await store.takeTransaction(key, (transaction) => {
-      busy.add(key)
-      return exchanging(transaction)
-    })
-    if (taken && taken.kind !== 'outcome' && taken.report) {
-      await store.putOutcome(taken.report, { ...exchanging(taken), login: undefined })
-    }
-    return taken
-  },
+  return {
+    begin: async (transaction) => {
+      const ticket = randomId()
+      await store.addTransaction(await keyOf(ticket), { ...transaction, createdAt: now() })
+      return ticket
+    },
 
-  /** Writes down how it ended, for a second arrival and for the one who waits. */
-  finish: async (
-    state: string,
-    { returnTo, report }: Transaction,
-    result: Outcome['result'],
-  ): Promise<void> => {
-    const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result }
-    const key = await keyOf(state)
-    await store.putOutcome(key, outcome)
-    busy.delete(key)
-    if (report) await store.putOutcome(report, outcome)
-  },
+    depart: async (ticket, kinds, sent) => {
+      if (!ticket) return
+      const report = await keyOf(ticket)
+      const found = await store.takeTransaction(report, () => null)
+      if (!found || found.kind === 'outcome' || !kinds.includes(found.kind)) return
+      // A `state`, which the server knows: its transaction has departed before.
+      if (found.report !== undefined) return
+      if (now() - found.createdAt > ticketLife) return
+      const state = randomId()
+      const transaction = { ...found, report, sent }
+      await store.addTransaction(await keyOf(state), transaction)
+      return { state, transaction }
+    },
 
-  /**
-   * Settles the sign-ins of this scope whose worker was stopped while it exchanged their code:
-   * those from before `since` have led to the session that is there. Is there one that has not?
-   */
-  settleInterrupted: async (since: number, error: TokenErrorData): Promise<boolean> => {
-    const undone = (await store.listTransactions()).filter(
-      ([key, entry]) =>
-        entry?.kind === 'outcome' &&
-        entry.login === scope &&
-        entry.result === 'exchanging' &&
-        !busy.has(key),
-    ) as [string, Outcome][]
-    for (const [key, outcome] of undone) {
-      const result = outcome.createdAt > since ? { error } : 'signed-in'
-      await store.putOutcome(key, { ...outcome, result })
-    }
-    return undone.some(([, { createdAt }]) => createdAt > since)
-  },
+    arrive: async (state) => {
+      if (!state) return
+      const exchanging = (transaction: Transaction, login?: string): Outcome => ({
+        ...outcome(transaction.returnTo, 'exchanging'),
+        login,
+      })
+      const key = await keyOf(state)
+      const taken = await store.takeTransaction(key, (transaction) => {
+        busy.add(key)
+        return exchanging(transaction, transaction.kind === 'login' ? scope : undefined)
+      })
+      if (taken && taken.kind !== 'outcome' && taken.report) {
+        await store.putOutcome(taken.report, exchanging(taken))
+      }
+      return taken
+    },
 
-  /** How the transaction with this ticket ended, if it has. */
-  outcomeOf: async (ticket: string): Promise<Outcome['result'] | undefined> => {
-    const found = await store.readTransaction(await keyOf(ticket))
-    return found?.kind === 'outcome' ? found.result : undefined
-  },
+    finish: async (state, { returnTo, report }, result) => {
+      const ended = outcome(returnTo, result)
+      const key = await keyOf(state)
+      await store.putOutcome(key, ended)
+      busy.delete(key)
+      if (report) await store.putOutcome(report, ended)
+    },
 
-  /** Has nobody come with this ticket yet? */
-  isUnused: async (ticket: string): Promise<boolean> => {
-    const found = await store.readTransaction(await keyOf(ticket))
-    return found !== undefined && found.kind !== 'outcome'
-  },
+    settleInterrupted: async (since, error) => {
+      const undone = (await store.listTransactions()).filter(
+        ([key, entry]) =>
+          entry?.kind === 'outcome' &&
+          entry.login === scope &&
+          entry.result === 'exchanging' &&
+          !busy.has(key),
+      ) as [string, Outcome][]
+      for (const [key, outcome] of undone) {
+        const result = outcome.createdAt > since ? { error } : 'signed-in'
+        await store.putOutcome(key, { ...outcome, result })
+      }
+      return undone.some(([, { createdAt }]) => createdAt > since)
+    },
 
-  /** Keeps how it ended for the page that the browser is about to open. */
-  leaveForPage: async (
-    pageId: string,
-    returnTo: string,
-    result: Outcome['result'],
-  ): Promise<void> => {
-    const outcome: Outcome = { kind: 'outcome', createdAt: now(), returnTo, result }
-    await store.putOutcome(`page ${pageId}`, outcome)
-  },
+    outcomeOf: async (ticket) => {
+      const found = await store.readTransaction(await keyOf(ticket))
+      return found?.kind === 'outcome' ? found.result : undefined
+    },
 
-  /** What was left for this page; it is told once. */
-  takeForPage: async (pageId: string): Promise<Outcome['result'] | undefined> => {
-    const key = `page ${pageId}`
-    const found = await store.readTransaction(key)
-    if (found?.kind !== 'outcome') return
-    await store.putOutcome(key, null)
-    return found.result
-  },
-})
+    isUnused: async (ticket) => {
+      const found = await store.readTransaction(await keyOf(ticket))
+      return found !== undefined && found.kind !== 'outcome'
+    },
 
-export type Transactions = ReturnType<typeof createTransactions>
+    leaveForPage: (pageId, returnTo, result) =>
+      store.putOutcome(`page ${pageId}`, outcome(returnTo, result)),
+
+    takeForPage: async (pageId) => {
+      const key = `page ${pageId}`
+      const found = await store.readTransaction(key)
+      if (found?.kind !== 'outcome') return
+      await store.putOutcome(key, null)
+      return found.result
+    },
+  }
+}

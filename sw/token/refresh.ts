@@ -1,8 +1,10 @@
 import type { TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
-import type { AuthorizationServer, RefreshAnswer } from '../server/authorization-server.js'
-import { type WorkerSession, withTokens } from '../session/session.js'
-import type { ActiveRecord } from '../session/store.js'
+import type { AuthorizationServer } from '../server/authorization-server.js'
+import type { RefreshAnswer } from '../server/token-answer.js'
+import { type IssuedTokens, withTokens } from '../session/active-record.js'
+import { type ActiveRecord, activeOf } from '../session/records.js'
+import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
 
 /** How a refresh went, told apart by what its caller can do next. */
@@ -15,15 +17,66 @@ export type RefreshOutcome =
   /** Nothing is lost; try again later. */
   | { kind: 'failed'; error: TokenError }
 
-/** The refresh grant, so that a stop of the worker at any point loses nothing it need not lose. */
-export const createRefresh = (
-  server: Pick<AuthorizationServer, 'refresh' | 'revoke' | 'readIdToken'>,
-  session: Pick<WorkerSession, 'changeOwn' | 'end' | 'pause' | 'tellProblem' | 'readAgain'>,
-  { now }: Pick<Platform, 'now'>,
-  note?: Note,
-) => {
+export interface Refresh {
+  /** Must run under the renewal lock, with the record as it was read inside the lock. */
+  (record: ActiveRecord): Promise<RefreshOutcome>
+  /** Has the server answered this refresh token already, and only the disk not taken it? */
+  isAnswered(record: ActiveRecord): boolean
+}
+
+type Refused = Exclude<RefreshAnswer, { kind: 'issued' }>
+
+/**
+ * What the record becomes after an answer without tokens.
+ *
+ * @param sent The record as it was before this refresh token was sent
+ */
+const afterRefusal = (
+  current: ActiveRecord,
+  sent: ActiveRecord,
+  { answer, pause }: { answer: Refused; pause: WorkerSession['pause'] },
+): ActiveRecord => {
+  // Without an answer, what happened to the token is unknown, and frames that brought nothing met
+  // the same silence: the next one still comes before this token. An answer that decides nothing
+  // leaves all as it was before.
+  const { refreshSentAt } = sent
+  const changed = answer.kind === 'unknown' ? { silentLoginFailed: undefined } : { refreshSentAt }
+  const known = { ...current, ...changed }
+  switch (answer.kind) {
+    case 'refused':
+      return { ...known, refreshToken: undefined, refreshSentAt: undefined }
+    case 'not-now':
+      return known
+    case 'misconfigured':
+      return pause(known)
+    default:
+      // Offline, each try fails at once and costs nothing; back online, it should not be late.
+      return answer.error.code === 'offline' ? known : pause(known, answer.retryAfter)
+  }
+}
+
+/** Creates the refresh grant. A stop of the worker loses no more than it must, at any point. */
+export function createRefresh({
+  server,
+  session,
+  now,
+  note,
+}: {
+  server: Pick<AuthorizationServer, 'refresh' | 'revoke' | 'readIdToken'>
+  session: Pick<WorkerSession, 'changeOwn' | 'end' | 'pause' | 'reportProblem' | 'readAgain'>
+  now: Platform['now']
+  note?: Note
+}): Refresh {
   /** An answer that the disk would not take: the token it was for must not be sent again. */
   let unsaved: { refreshToken: string; answer: RefreshAnswer } | undefined
+
+  const isAnswered = ({ refreshToken }: ActiveRecord) => unsaved?.refreshToken === refreshToken
+
+  /** Changes the record, unless its refresh token is no longer the one of `sent`. */
+  const changeSame = (sent: ActiveRecord, next: (current: ActiveRecord) => ActiveRecord) =>
+    session.changeOwn(sent.session, (current) =>
+      current.refreshToken === sent.refreshToken ? next(current) : undefined,
+    )
 
   /** The ID token that came along: new claims, or the end of a session that is another user's. */
   const readClaims = async (record: ActiveRecord, idToken: string) => {
@@ -39,99 +92,75 @@ export const createRefresh = (
         idToken,
       }))
     }
-    // A wrong clock or an unknown key must not cost the session: keep what was known.
-    await session.tellProblem(seen.error)
+    // A wrong clock or an unknown key must not cost the session: the claims stay as they were.
+    await session.reportProblem(seen.error)
     return record
   }
 
-  /** Must run under the renewal lock, with the record as it was read inside the lock. */
-  const refresh = async (record: ActiveRecord): Promise<RefreshOutcome> => {
-    const refreshToken = record.refreshToken as string
-    /** Changes the record, unless its refresh token is no longer the one that is sent here. */
-    const changeSame = (next: (current: ActiveRecord) => ActiveRecord) =>
-      session.changeOwn(record.session, (current) =>
-        current.refreshToken === refreshToken ? next(current) : undefined,
-      )
-
-    note?.('refreshing')
-    // If the worker is stopped from here on, the next one knows that the token may be spent.
-    const intent = await changeSame((current) => ({
-      ...current,
-      refreshSentAt: current.refreshSentAt ?? now(),
-    }))
-    if (intent?.refreshToken !== refreshToken) return { kind: 'superseded' }
-
-    const answer =
-      unsaved?.refreshToken === refreshToken
-        ? unsaved.answer
-        : await server.refresh(refreshToken, intent.dpopKey)
-    if (answer.kind === 'issued') {
-      const { tokens } = answer
-      unsaved = { refreshToken, answer }
-      // On disk before anything else: the server has forgotten the old token by now.
-      const stored = await changeSame((current) =>
-        withTokens({ ...current, refreshSentAt: undefined }, tokens),
-      )
-      unsaved = undefined
-      if (stored?.accessToken !== tokens.accessToken) {
-        const current = await session.readAgain()
-        // Signed out meanwhile, or somebody else is in. A new sign-in of the same user may share
-        // the grant, so it is left alone then.
-        const isSame = current?.status === 'active' && current.subject === record.subject
-        if (!isSame && tokens.refreshToken !== undefined) {
-          await server.revoke(tokens.refreshToken)
-        }
-        return { kind: 'superseded' }
-      }
-      const { idToken } = tokens
-      const renewed = idToken === undefined ? stored : await readClaims(stored, idToken)
-      if (!renewed) return { kind: 'superseded' }
-      note?.('refreshed')
-      return { kind: 'renewed', record: renewed }
+  const takeTokens = async (
+    record: ActiveRecord,
+    tokens: IssuedTokens,
+  ): Promise<RefreshOutcome> => {
+    // On disk before anything else: the server no longer takes the old token.
+    const stored = await changeSame(record, (current) =>
+      withTokens({ ...current, refreshSentAt: undefined }, tokens),
+    )
+    unsaved = undefined
+    if (stored?.accessToken !== tokens.accessToken) {
+      const current = activeOf(await session.readAgain())
+      // Signed out meanwhile, or another user is in. A new sign-in of the same user may share the
+      // grant, so its tokens are left alone.
+      const isSame = current && current.subject === record.subject
+      if (!isSame && tokens.refreshToken !== undefined) await server.revoke(tokens.refreshToken)
+      return { kind: 'superseded' }
     }
+    const { idToken } = tokens
+    const renewed = idToken === undefined ? stored : await readClaims(stored, idToken)
+    if (!renewed) return { kind: 'superseded' }
+    note?.('refreshed')
+    return { kind: 'renewed', record: renewed }
+  }
 
+  const takeRefusal = async (record: ActiveRecord, answer: Refused): Promise<RefreshOutcome> => {
     const { error } = answer
     note?.('refresh-failed', { code: error.code })
-    const left = await changeSame((current) => {
-      // Without an answer, what happened to the token is unknown, and frames that brought nothing
-      // met the same silence: the next one still comes before this token. An answer that decides
-      // nothing leaves all as it was before.
-      const { refreshSentAt } = record
-      const changed =
-        answer.kind === 'unknown' ? { silentLoginFailed: undefined } : { refreshSentAt }
-      const known = { ...current, ...changed }
-      switch (answer.kind) {
-        case 'refused':
-          return { ...known, refreshToken: undefined, refreshSentAt: undefined }
-        case 'not-now':
-          return known
-        case 'misconfigured':
-          return session.pause(known)
-        default:
-          // Offline, each try fails at once and bothers nobody; back online, it should not be late.
-          return error.code === 'offline' ? known : session.pause(known, answer.retryAfter)
-      }
-    })
+    const { pause } = session
+    const left = await changeSame(record, (current) =>
+      afterRefusal(current, record, { answer, pause }),
+    )
     switch (answer.kind) {
       case 'refused':
-        // Where a newer token was stored all along, this answer is about an old one.
+        // If a newer token is stored by now, this answer is about an old one.
         return left && left.refreshToken === undefined
           ? { kind: 'refused', error }
           : { kind: 'superseded' }
       case 'not-now':
         return { kind: 'refused', error }
       case 'misconfigured':
-        await session.tellProblem(error)
+        await session.reportProblem(error)
         return { kind: 'failed', error }
       default:
         return { kind: 'failed', error }
     }
   }
 
-  return Object.assign(refresh, {
-    /** Has the server answered this refresh token already, and only the disk not taken it? */
-    isAnswered: ({ refreshToken }: ActiveRecord) => unsaved?.refreshToken === refreshToken,
-  })
-}
+  const refresh = async (record: ActiveRecord): Promise<RefreshOutcome> => {
+    const refreshToken = record.refreshToken as string
+    note?.('refreshing')
+    // If the worker is stopped from here on, the next one knows that the token may be spent.
+    const intent = await changeSame(record, (current) => ({
+      ...current,
+      refreshSentAt: current.refreshSentAt ?? now(),
+    }))
+    if (intent?.refreshToken !== refreshToken) return { kind: 'superseded' }
+    const answer =
+      unsaved && isAnswered(record)
+        ? unsaved.answer
+        : await server.refresh(refreshToken, intent.dpopKey)
+    if (answer.kind !== 'issued') return await takeRefusal(record, answer)
+    unsaved = { refreshToken, answer }
+    return await takeTokens(record, answer.tokens)
+  }
 
-export type Refresh = ReturnType<typeof createRefresh>
+  return Object.assign(refresh, { isAnswered })
+}

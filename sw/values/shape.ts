@@ -39,10 +39,11 @@ export const fits = (value: unknown, kind: Kind): boolean => {
       return isPlain(value) && Object.values(value).every((each) => typeof each === 'string')
     case 'boolean':
     case 'string':
-      // biome-ignore lint/suspicious/useValidTypeof: the kind is the name of a type here.
       return typeof value === kind
   }
-  return isObject(value) && Object.entries(kind).every(([key, kind]) => memberFits(value, key, kind))
+  return (
+    isObject(value) && Object.entries(kind).every(([key, kind]) => memberFits(value, key, kind))
+  )
 }
 
 const memberFits = (value: Record<string, unknown>, key: string, kind: Kind): boolean => {

@@ -1,7 +1,7 @@
 import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign } from 'node:crypto'
 import type { Page } from 'playwright-core'
 import { beforeEach, describe, expect, test } from 'vitest'
-import type { ActiveRecord } from '../../sw/session/store.js'
+import type { ActiveRecord } from '../../sw/session/records.js'
 import { anyServer } from '../support/strict-policy.js'
 import {
   authorizationsAt,

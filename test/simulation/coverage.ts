@@ -2,7 +2,7 @@
  * Which faults came upon which states. A pair that can exist and was never reached says that the
  * simulation has not looked there.
  */
-import type { SessionRecord } from '../../sw/session/store.js'
+import type { SessionRecord } from '../../sw/session/records.js'
 import { type Fault, tokenFaults, worldFaults } from './faults.js'
 
 /** What a fault can come upon. */

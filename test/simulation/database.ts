@@ -4,7 +4,7 @@
  */
 import 'fake-indexeddb/auto'
 import { IDBFactory, IDBOpenDBRequest, IDBRequest, IDBTransaction } from 'fake-indexeddb'
-import type { SessionRecord, Transaction } from '../../sw/session/store.js'
+import type { SessionRecord, Transaction } from '../../sw/session/records.js'
 import type { Chance } from './chance.js'
 import type { Owner, Scheduler } from './scheduler.js'
 

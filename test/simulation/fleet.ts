@@ -131,7 +131,7 @@ export const simulate = (
     } else {
       if (time < 0) failedInOutage[client] = 1
       const count = ++failures[client]!
-      const pause = pauseAfter(count, jitter ? random() : 1, 0, longest * 1000) / 1000
+      const pause = pauseAfter(count, jitter ? random() : 1, { longest: longest * 1000 }) / 1000
       next[client] = requestAfter(time + pause)
       // Requests fail at once where the token has ended and the pause has not.
       const dead = Math.max(0, (due[client] as number) + leeway)

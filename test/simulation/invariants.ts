@@ -2,7 +2,7 @@
  * What must hold at every step. It sees each request and answer, each commit of the session record
  * and each call, and compares them with what the model server knows.
  */
-import type { SessionRecord } from '../../sw/session/store.js'
+import type { SessionRecord } from '../../sw/session/records.js'
 import { watchCalls } from './calls.js'
 import { type Answer, bodyOf, type ModelServer, subjectOfIdToken } from './model-server.js'
 import type { Exchange } from './network.js'

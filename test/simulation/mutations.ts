@@ -2,7 +2,8 @@
  * The worker with one of its safeguards taken away, by wrapping its platform or its store.
  */
 import type { Platform } from '../../sw/platform.js'
-import type { SessionRecord, Store } from '../../sw/session/store.js'
+import type { SessionRecord } from '../../sw/session/records.js'
+import type { Store } from '../../sw/session/store.js'
 
 /** Something the worker relies on, broken from outside. */
 export interface Mutation {

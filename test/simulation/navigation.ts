@@ -3,6 +3,7 @@
  * server sends back, and so on until a page loads.
  */
 import { createHash } from 'node:crypto'
+import { arrivalOf } from '../../sw/http/arrival.js'
 import { issuer } from './model-server.js'
 import type { Owner } from './scheduler.js'
 import type { Worker } from './worker.js'
@@ -90,9 +91,10 @@ export const navigate = (
         mode: 'navigate',
         destination: isFrame ? 'iframe' : 'document',
       } as Request
-      const what = parts.intercept(request)
+      const arrival = arrivalOf(request, { waitUntil: () => {}, resultingClientId: pageId })
+      const what = parts.intercept(request, arrival.url)
       if (what?.kind !== 'auth-navigation') throw new Error(`The worker declines ${name}`)
-      return await parts.visit(what, { url: what.url, request, pageId })
+      return await parts.authPages(what.page, arrival)
     },
     (result) => {
       // As token-worker.ts does it for a visit that breaks down.

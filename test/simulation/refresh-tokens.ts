@@ -2,7 +2,7 @@
  * What must hold for refresh tokens: one worker sends one at a time, with the intent on disk; never
  * one that has been answered for; one of unknown outcome only where nothing safer was possible.
  */
-import type { ActiveRecord } from '../../sw/session/store.js'
+import type { ActiveRecord } from '../../sw/session/records.js'
 import { type Answer, bodyOf, type ModelServer } from './model-server.js'
 import type { Exchange } from './network.js'
 import type { Owner, Scheduler } from './scheduler.js'

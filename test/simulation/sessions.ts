@@ -3,7 +3,7 @@
  * a sign-in, ends for a reason that somebody really gave, and never comes back.
  */
 import type { WireEvent } from '../../src/shared/protocol.js'
-import type { ActiveRecord, SessionRecord } from '../../sw/session/store.js'
+import type { ActiveRecord, SessionRecord } from '../../sw/session/records.js'
 import type { Call } from './calls.js'
 import type { ModelServer } from './model-server.js'
 import type { Scheduler } from './scheduler.js'

@@ -3,6 +3,7 @@
  * to the authorization server and back.
  */
 import type { FrameEnd, PageCalls, Session, WorkerCalls } from '../../src/shared/protocol.js'
+import { arrivalOf } from '../../sw/http/arrival.js'
 import type { Page } from '../../sw/platform.js'
 import type { Call } from './calls.js'
 import { navigate, type User } from './navigation.js'
@@ -10,6 +11,8 @@ import { apiOrigin } from './network.js'
 import type { Owner } from './scheduler.js'
 import type { Incarnation, Worker } from './worker.js'
 import type { World } from './world.js'
+
+const noEvent = { waitUntil: () => {} }
 
 /** How an API request ended for the page. */
 export type Fetched = { status: number } | 'network error'
@@ -112,7 +115,7 @@ export const createTab = (world: World, name: string, worker: Worker) => {
       `${what} of ${from.name}`,
       ({ parts, owner: of, keepAlive }) => {
         const watched = invariants.calls.start(what === 'hello' ? 'session' : what, of)
-        const answer = how(parts.callsFor(from.name, keepAlive))
+        const answer = how(parts.pageCalls(from.name, keepAlive))
         answer.catch(() => {}).finally(() => invariants.calls.end(watched))
         return answer
       },
@@ -147,7 +150,7 @@ export const createTab = (world: World, name: string, worker: Worker) => {
     )
   }
 
-  /** One request; a worker that is killed over it gets it once more (M12). */
+  /** One request; a worker that is killed over it gets it once more. */
   const fetch = (onDone: (result: Fetched) => void = () => {}) => {
     const from = owner
     const method = chance.is(0.25) ? 'POST' : 'GET'
@@ -160,10 +163,13 @@ export const createTab = (world: World, name: string, worker: Worker) => {
         })
         const watched = invariants.calls.start('api request', of)
         invariants.requests.start(id, watched)
-        const what = parts.intercept(request)
+        const arrival = { ...arrivalOf(request, noEvent), clientId: from.name, keepAlive }
+        const what = parts.intercept(request, arrival.url)
         if (what?.kind !== 'api') throw new Error('The worker declines an API request')
-        const context = { clientId: from.name, keepAlive }
-        const answer = parts.apiRequest(request, what.rule, context).send()
+        const answer = parts
+          .apiRequest(arrival, what.rule)
+          .send()
+          .then(({ response }) => response)
         answer.catch(() => {}).finally(() => invariants.calls.end(watched))
         return answer
       }

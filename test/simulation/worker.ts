@@ -1,11 +1,10 @@
 /**
  * The service workers of the origin: started for events, stopped by the browser, killed by chance.
  */
-import type { WireEvent } from '../../src/shared/protocol.js'
-import type { Config } from '../../sw/options/options.js'
+import { assemble, type Parts } from '../../sw/assemble.js'
+import type { Config } from '../../sw/options/parse-options.js'
+import type { PageBridge } from '../../sw/page-bridge.js'
 import type { Platform } from '../../sw/platform.js'
-import { createStore } from '../../sw/session/store.js'
-import { assemble } from '../../sw/token-worker.js'
 import type { Mutation } from './mutations.js'
 import type { Owner } from './scheduler.js'
 import type { OpenPage } from './tab.js'
@@ -14,7 +13,7 @@ import type { World } from './world.js'
 /** A worker from one start by the browser to the next stop, with memory of its own. */
 export interface Incarnation {
   owner: Owner
-  parts: ReturnType<typeof assemble>
+  parts: Parts
   /** Events that are open, and what their senders meet if the worker is killed. */
   events: Set<{ onKilled?: () => void }>
   keepAlive(work: Promise<unknown>): void
@@ -57,11 +56,11 @@ const createPlatform = (world: World, owner: Owner): Platform => {
   }
 }
 
-/** What page-bridge.ts does, without Comlink, which is tested in Chromium. */
-const createBridge = (world: World, owner: Owner): Parameters<typeof assemble>[2] => {
+/** What page-bridge.ts does, without messages, which are tested in Chromium. */
+const createBridge = (world: World, owner: Owner): Pick<PageBridge, 'call' | 'publish'> => {
   const { scheduler } = world
   return {
-    call: (page, name, input, limit) =>
+    call: ({ page, name, input, limit }) =>
       new Promise((resolve) => {
         if (name === 'probe') world.invariants.silentLogin()
         const cancel = scheduler.add(`limit of ${name}`, () => resolve(undefined), {
@@ -76,7 +75,7 @@ const createBridge = (world: World, owner: Owner): Parameters<typeof assemble>[2
           scheduler.add(`${name}: ${JSON.stringify(value)}`, () => answer(value), { owner })
         ;(page as OpenPage).ask(name, input, reply)
       }),
-    tellAll: async (event: WireEvent) => {
+    publish: async (event) => {
       scheduler.note(`  pages are told: ${event.type}`)
       world.invariants.told(event)
     },
@@ -95,9 +94,11 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
     const owner: Owner = { name: `${name}.${++count}` }
     const platform = createPlatform(world, owner)
     const mutated = mutation?.platform?.(platform) ?? platform
-    const parts = assemble(config, mutated, createBridge(world, owner), (...input) => {
-      const store = createStore(...input)
-      return mutation?.store?.(store) ?? store
+    const parts = assemble({
+      config,
+      platform: mutated,
+      bridge: createBridge(world, owner),
+      changes: { store: mutation?.store },
     })
     const events: Incarnation['events'] = new Set()
     return {

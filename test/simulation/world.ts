@@ -1,7 +1,7 @@
 /**
  * Puts together one browser profile with three workers and its tabs, and the servers.
  */
-import { parseOptions } from '../../sw/options/options.js'
+import { parseOptions } from '../../sw/options/parse-options.js'
 import type { Page } from '../../sw/platform.js'
 import { type Chance, createChance } from './chance.js'
 import { type Channel, createChannel } from './channel.js'

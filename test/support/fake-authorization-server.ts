@@ -2,7 +2,7 @@
 // refresh with rotation and reuse detection, revocation.
 import { createHash, randomUUID } from 'node:crypto'
 import { checkProof, type Proof, ProofError } from '../../demo/dpop-proof.mjs'
-import type { AuthorizationServerMetadata } from '../../sw/server/authorization-server.js'
+import type { AuthorizationServerMetadata } from '../../sw/server/metadata.js'
 
 const base64url = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 

@@ -1,14 +1,15 @@
-// The parts of a token worker on a fake platform, put together as token-worker.ts does it.
+// The parts of a token worker on a fake platform.
 import 'fake-indexeddb/auto'
 import type { WireEvent } from '../../src/shared/protocol.js'
-import { parseOptions, type TokenWorkerOptions } from '../../sw/options/options.js'
+import { assemble, type Parts } from '../../sw/assemble.js'
+import type { TokenWorkerOptions } from '../../sw/options/options.js'
+import { parseOptions } from '../../sw/options/parse-options.js'
 import type { Platform } from '../../sw/platform.js'
-import { createAuthorizationServer } from '../../sw/server/authorization-server.js'
-import { createSession } from '../../sw/session/session.js'
-import { type ActiveRecord, createStore, type Store } from '../../sw/session/store.js'
-import { createTransactions } from '../../sw/sign-in/transactions.js'
-import { createAccessToken } from '../../sw/token/access-token.js'
-import { createRefresh } from '../../sw/token/refresh.js'
+import type { ActiveRecord } from '../../sw/session/records.js'
+import { createStore, type Store } from '../../sw/session/store.js'
+import { createCallback } from '../../sw/sign-in/callback.js'
+import { createLanding } from '../../sw/sign-in/landing.js'
+import { createLogin } from '../../sw/sign-in/login.js'
 import type { SilentLogin } from '../../sw/token/silent-login.js'
 import type { TraceStep } from '../../sw/trace.js'
 import {
@@ -48,6 +49,32 @@ export interface WorldOptions {
   server?: FakeServerOptions
 }
 
+/** Signing in with these parts: out, back, and what the page that lands gets. */
+export const createSignIn = ({
+  config,
+  server,
+  transactions,
+  session,
+  platform: { now, online },
+}: Pick<Parts, 'config' | 'server' | 'transactions' | 'session'> & {
+  platform: Pick<Platform, 'now' | 'online'>
+}) => {
+  const landing = createLanding({ authUrls: config.authUrls, transactions, session })
+  const parts = { config, server, transactions, session, landing }
+  const { begin, leave } = createLogin({ ...parts, online })
+  return { begin, leave, arrive: createCallback({ ...parts, now }), landing: landing.newsFor }
+}
+
+/** The store, with a look at what it has written. */
+const watched = (store: Store, onStored?: (after: ActiveRecord) => unknown): Store => ({
+  ...store,
+  update: async (next) => {
+    const change = await store.update(next)
+    if (change.after?.status === 'active') await onStored?.(change.after)
+    return change
+  },
+})
+
 /** A browser and an authorization server, and as many workers as a test needs. */
 export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions = {}) => {
   const browser = createFakeBrowser()
@@ -72,48 +99,20 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
     const platform = { ...browser.platform(fetch), ...(lock && { lock }) }
     const events: WireEvent[] = []
     const steps: TraceStep['step'][] = []
-    const note = (step: TraceStep['step']) => void steps.push(step)
-    const realStore = createStore(config, platform, {
-      lost: () => session.lost(),
-      damaged: (error) => void session.tellProblem(error),
-      orphaned: (refreshToken) => void authorizationServer.revoke(refreshToken),
-    })
-    const store: Store = {
-      ...realStore,
-      update: async (next) => {
-        const change = await realStore.update(next)
-        if (change.after?.status === 'active') await onStored?.(change.after)
-        return change
+    const bridge = {
+      call: async () => {
+        throw new Error('no call of a page expected')
       },
+      publish: async (event: WireEvent) => void events.push(event),
     }
-    const tellPages = async (event: WireEvent) => void events.push(event)
-    const dpop = config.dpop?.(store, platform, (error) => session.tellProblem(error))
-    const session = createSession(store, config.root, platform, tellPages, note, dpop)
-    const authorizationServer = createAuthorizationServer(
-      config,
-      store,
+    const parts = assemble({
+      config: { ...config, trace: ({ step }) => void steps.push(step) },
       platform,
-      session.tellProblem,
-      dpop,
-    )
-    const transactions = createTransactions(
-      store,
-      platform.now,
-      authorizationServer.randomValue,
-      config.root,
-    )
-    const refresh = createRefresh(authorizationServer, session, platform, note)
-    const accessToken = createAccessToken(
-      { ...config, lockName: `${store.name} renew` },
-      session,
-      refresh,
-      silentLogin,
-      platform,
-    )
-    return {
-      ...{ platform, events, steps, store, session, authorizationServer, transactions, refresh },
-      accessToken,
-    }
+      bridge,
+      changes: { store: (store) => watched(store, onStored), silentLogin },
+    })
+    const { server: authorizationServer, ...others } = parts
+    return { ...others, authorizationServer, platform, events, steps }
   }
 
   return {
@@ -128,7 +127,9 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
       const { refresh_token: refreshToken } = server.issue(clientId, 'alice')
       const record = activeRecord(browser.now(), { refreshToken, ...more })
       server.setGrant({ clientId, subject: 'alice', refreshToken: record.refreshToken })
-      const { after } = await createStore(config, browser.platform()).update(() => record)
+      const { after } = await createStore({ config, platform: browser.platform() }).update(
+        () => record,
+      )
       return after as ActiveRecord
     },
   }

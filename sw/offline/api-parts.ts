@@ -1,0 +1,35 @@
+import type { SignedOutReason } from '../../src/shared/protocol.js'
+import type { Platform } from '../platform.js'
+import { withTimeLimit } from '../time-limit.js'
+import type { ApiPart } from './api-part.js'
+
+/** All parts of a worker's APIs, as one. */
+export interface ApiParts extends Pick<ApiPart, 'connect' | 'resume'> {
+  /** Undefined if no part keeps anything for users. */
+  forget?(reason: SignedOutReason): Promise<unknown>
+}
+
+/** ms that the caches of a user may take to be deleted, before pages get the end regardless. */
+const forgetLimit = 3_000
+
+/** Gathers the parts. One that fails keeps no other from its work. */
+export function createApiParts({
+  apis,
+  wait,
+}: {
+  apis: readonly { parts?: readonly ApiPart[] }[]
+  wait: Platform['wait']
+}): ApiParts {
+  const parts = [...new Set(apis.flatMap(({ parts = [] }) => parts))]
+  const forget: ApiParts['forget'] = (reason) =>
+    withTimeLimit(wait, forgetLimit, () =>
+      Promise.allSettled(parts.map((part) => part.forget(reason))),
+    )
+  return {
+    connect: (worker) => {
+      for (const part of parts) part.connect(worker)
+    },
+    resume: () => Promise.allSettled(parts.map((part) => part.resume())),
+    ...(parts.length > 0 && { forget }),
+  }
+}

@@ -1,0 +1,106 @@
+import { TokenError } from '../src/shared/errors.js'
+import type { AuthPage, SessionReport, WorkerCalls } from '../src/shared/protocol.js'
+import type { Platform } from './platform.js'
+import { activeOf } from './session/records.js'
+import type { WorkerSession } from './session/session.js'
+import type { Landing } from './sign-in/landing.js'
+import type { Login } from './sign-in/login.js'
+import type { Logout } from './sign-in/logout.js'
+import { singleFlight } from './single-flight.js'
+import type { AccessToken } from './token/access-token.js'
+import type { Renewal } from './token/renewal.js'
+import type { SilentLogin } from './token/silent-login.js'
+
+/** What one page may call. */
+export type PageCallsFor = (
+  pageId: string,
+  keepAlive: (work: Promise<unknown>) => void,
+) => WorkerCalls
+
+/**
+ * Creates what pages may call.
+ *
+ * @param channel Name of the channel on which workers announce changes
+ * @param resume Tries what was put off
+ */
+export function createPageCalls({
+  config: { authUrls, root },
+  channel,
+  session,
+  login,
+  logout,
+  landing,
+  silentLogin,
+  accessToken,
+  renewal,
+  pages,
+  resume,
+}: {
+  config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
+  channel: string
+  session: Pick<WorkerSession, 'readAgain' | 'report'>
+  login: Pick<Login, 'begin'>
+  logout: Pick<Logout, 'begin' | 'outcome'>
+  landing: Pick<Landing, 'newsFor'>
+  silentLogin: SilentLogin
+  accessToken: Pick<AccessToken, 'backOnline'>
+  renewal: Pick<Renewal, 'renew' | 'exclusively'>
+  pages: Platform['pages']
+  resume: () => Promise<unknown>
+}): PageCallsFor {
+  /** Asks the authorization server by a hidden frame whether it knows the user. */
+  const checkSession = singleFlight(
+    (page: string): Promise<SessionReport> =>
+      renewal.exclusively(async () => {
+        const record = await session.readAgain()
+        const outcome = await silentLogin({ purpose: 'check', page, record })
+        if (outcome.kind === 'signed-in') return session.report(outcome.record)
+        if (outcome.kind === 'superseded') return session.report(await session.readAgain())
+        if (outcome.error.code === 'login_required') return {}
+        throw outcome.error
+      }),
+  )
+
+  return (pageId, keepAlive) => ({
+    hello: async () => {
+      keepAlive(resume())
+      const news = await landing.newsFor(pageId).catch(() => undefined)
+      return { probeUrl: authUrls.done, channel, ...news }
+    },
+
+    claim: () => pages.claim(),
+
+    session: async () => session.report(await session.readAgain()),
+
+    login: async (input) => {
+      const open = await pages.list(root)
+      // Servers have to forbid it (RFC 9700 4.16), so the frame would only go blank.
+      if (open.find(({ id }) => id === pageId)?.topLevel === false) {
+        throw new TokenError('unsupported', 'No sign-in inside a frame: call login() around it.')
+      }
+      return await login.begin(input)
+    },
+
+    checkSession: () => checkSession(pageId),
+
+    renew: async () => {
+      const spoiled = activeOf(await session.readAgain())?.accessToken
+      const result = await renewal.renew({ spoiled, impatient: true })
+      if (result.kind === 'unavailable') throw result.error
+      if (result.kind !== 'token') throw new TokenError('signed_out', 'Nobody is signed in.')
+    },
+
+    // Answered at once: the page has nothing to do but to go on.
+    online: async () =>
+      keepAlive(
+        accessToken
+          .backOnline()
+          .catch(() => {})
+          .then(resume),
+      ),
+
+    logout: (input) => logout.begin(input, keepAlive),
+
+    logoutOutcome: ({ url }) => logout.outcome(url),
+  })
+}

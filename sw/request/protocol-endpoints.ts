@@ -1,0 +1,53 @@
+import type { Arrival } from '../http/arrival.js'
+import { endpointOf } from '../http/server-path.js'
+import type { Platform } from '../platform.js'
+import type { AuthorizationServer } from '../server/authorization-server.js'
+import { activeOf } from '../session/records.js'
+import type { WorkerSession } from '../session/session.js'
+import { refusal } from '../sign-in/auth-response.js'
+
+/**
+ * The endpoints of the authorization server that are the worker's alone: a page neither posts to
+ * them nor gets a token for them as if they were an API.
+ */
+export interface ProtocolEndpoints {
+  /** Is this one of them? Undefined while nobody knows them. Synchronous. */
+  includes(url: URL): boolean | undefined
+  /** Sends a page's POST that may be to one of them, or refuses it. */
+  answer(arrival: Arrival): Promise<Response>
+}
+
+/** Creates the lookup: what the server has said counts, and what the record has kept of it. */
+export function createProtocolEndpoints({
+  server,
+  session,
+  fetch,
+}: {
+  server: Pick<AuthorizationServer, 'protocolEndpoints' | 'recallEndpoints'>
+  session: Pick<WorkerSession, 'peek' | 'read'>
+  fetch: Platform['fetch']
+}): ProtocolEndpoints {
+  const includes = (url: URL): boolean | undefined => {
+    // A worker that has just been started knows no metadata yet, but the record does.
+    const stored = activeOf(session.peek()?.record)?.protocolEndpoints ?? []
+    const known = server.protocolEndpoints()
+    // Every request comes by here, so spellings are compared only where an endpoint could be. A
+    // script may have written anything into the record.
+    const near = [...known, ...stored].filter(
+      (each) => typeof each === 'string' && each.startsWith(url.origin),
+    )
+    if (near.length > 0 && near.includes(endpointOf(url))) return true
+    // What a script has written can add endpoints, but is not the whole list.
+    return known.length > 0 ? false : undefined
+  }
+
+  return {
+    includes,
+
+    answer: async ({ request, url }) => {
+      // A disk that fails does not keep a page from its own business.
+      await Promise.all([server.recallEndpoints(), session.read()]).catch(() => {})
+      return includes(url) ? refusal() : await fetch(request)
+    },
+  }
+}

@@ -1,0 +1,168 @@
+import type * as oauth from 'oauth4webapi'
+import { TokenError } from '../../src/shared/errors.js'
+import { secureUrl } from '../http/secure-url.js'
+import { endpointOf } from '../http/server-path.js'
+import type { Platform } from '../platform.js'
+import { activeOf } from '../session/records.js'
+import type { Store } from '../session/store.js'
+import { ageOf } from '../values/age.js'
+import { must } from '../values/must.js'
+import { acceptJson, type Exchange } from './exchange.js'
+
+/** Authorization server metadata: RFC 8414, OpenID Connect Discovery 1.0. */
+export type AuthorizationServerMetadata = oauth.AuthorizationServer
+
+/** What the metadata needs of the configuration. */
+export interface MetadataConfig {
+  issuer: string
+  /** Given metadata; absent if the worker discovers it. */
+  metadata?: AuthorizationServerMetadata
+  /** The worker's scope. */
+  root: string
+}
+
+/** The server's metadata, wherever it comes from. */
+export interface MetadataSource {
+  /** The metadata: given, remembered, stored for a day, or discovered; an old one if need be. */
+  get(): Promise<AuthorizationServerMetadata>
+  /** The endpoints that never get a token (see `endpointOf`); empty until they are known. */
+  endpoints(): readonly string[]
+  /** Takes the endpoints from the stored metadata, however old, without asking the server. */
+  recallEndpoints(): Promise<void>
+}
+
+/** ms */
+const metadataLife = 24 * 3_600_000
+
+const urlsInUse =
+  /^(authorization|token|revocation|end_session|pushed_authorization_request)_endpoint$|^jwks_uri$/
+
+/**
+ * Checks what the worker uses of the server's metadata, given or discovered.
+ *
+ * @throws TokenError `invalid_configuration`
+ */
+export const checkMetadata = (
+  metadata: object,
+  { issuer, root }: Pick<MetadataConfig, 'issuer' | 'root'>,
+): AuthorizationServerMetadata => {
+  const given = metadata as AuthorizationServerMetadata
+  must(
+    given.issuer === issuer,
+    'issuer',
+    `is "${issuer}", but the server calls itself "${given.issuer}". They must be the same to the ` +
+      'last slash.',
+  )
+  for (const [name, value] of Object.entries({
+    authorization_endpoint: undefined,
+    token_endpoint: undefined,
+    ...(given.require_pushed_authorization_requests && {
+      pushed_authorization_request_endpoint: undefined,
+    }),
+    ...given,
+  })) {
+    if (urlsInUse.test(name)) secureUrl(`issuer: ${name}`, value, new URL(root))
+  }
+  must(
+    [given.code_challenge_methods_supported ?? 'S256'].flat().includes('S256'),
+    'issuer: code_challenge_methods_supported',
+    'lacks S256: the server does not support PKCE with S256.',
+  )
+  return given
+}
+
+/** The names of all endpoints, except of the one that is an API: userinfo. */
+const endpointsOf = (metadata: AuthorizationServerMetadata): string[] => {
+  const all = [metadata, metadata.mtls_endpoint_aliases ?? {}].flatMap(Object.entries)
+  return all.flatMap(([name, value]) =>
+    /(?<!userinfo)_endpoint$|^jwks_uri$/.test(name) && URL.canParse(value)
+      ? endpointOf(new URL(value))
+      : [],
+  )
+}
+
+export function createMetadataSource({
+  config,
+  store,
+  exchange,
+  now,
+  reportProblem,
+}: {
+  config: MetadataConfig
+  store: Pick<Store, 'read' | 'readMetadata' | 'writeMetadata'>
+  exchange: Pick<Exchange, 'readDocument'>
+  now: Platform['now']
+  reportProblem?: (error: TokenError) => Promise<unknown>
+}): MetadataSource {
+  const { issuer } = config
+  let known: AuthorizationServerMetadata | undefined
+  let endpoints: readonly string[] = []
+
+  const remember = (metadata: AuthorizationServerMetadata) => {
+    known = metadata
+    endpoints = endpointsOf(metadata)
+    return metadata
+  }
+  if (config.metadata) remember(config.metadata)
+
+  const isAtIssuer = (url: string): boolean => new URL(url).origin === new URL(issuer).origin
+
+  /**
+   * Stored metadata is checked like discovered metadata, because pages can write to the database
+   * too. It only counts if all its endpoints lie at the issuer's own origin: so a script that once
+   * ran in a page cannot send refresh tokens elsewhere. If a server spreads over several origins,
+   * each worker that needs the metadata asks for it.
+   */
+  const readStored = async () => {
+    const stored = await store.readMetadata()
+    if (!stored) return
+    const metadata = checkMetadata(stored.metadata, config)
+    return endpointsOf(metadata).every(isAtIssuer) ? { ...stored, metadata } : undefined
+  }
+
+  const discover = async (): Promise<AuthorizationServerMetadata> => {
+    const url = new URL(issuer)
+    url.pathname = `${url.pathname}/.well-known/openid-configuration`.replace('//', '/')
+    const document = { what: 'metadata', url: url.href, headers: acceptJson } as const
+    return checkMetadata(await exchange.readDocument(document), config)
+  }
+
+  /** @param former The stored metadata, whose endpoints all lie at the issuer */
+  const refetch = async (former: object | undefined): Promise<AuthorizationServerMetadata> => {
+    const discovered = await discover()
+    const { token_endpoint: endpoint } = discovered
+    // A signed-out user has nothing to lose that a first visit would not lose as well.
+    const isMove = former && !isAtIssuer(endpoint as string)
+    if (isMove && activeOf(await store.read())) {
+      throw new TokenError(
+        'invalid_configuration',
+        `${issuer} has moved its token endpoint to ${endpoint}, which is not used yet. Give the ` +
+          'option issuer the metadata itself, or sign out.',
+      )
+    }
+    await store.writeMetadata(discovered).catch(() => {})
+    return remember(discovered)
+  }
+
+  return {
+    endpoints: () => endpoints,
+
+    recallEndpoints: async () => {
+      const stored = known ? undefined : await readStored().catch(() => undefined)
+      if (stored) endpoints = endpointsOf(stored.metadata)
+    },
+
+    get: async () => {
+      if (known) return known
+      const stored = await readStored().catch(() => undefined)
+      if (stored && ageOf(stored.fetchedAt, now()) < metadataLife) return remember(stored.metadata)
+      try {
+        return await refetch(stored)
+      } catch (error) {
+        if (!stored || !(error instanceof TokenError)) throw error
+        if (!error.transient) await reportProblem?.(error)
+        return remember(stored.metadata)
+      }
+    },
+  }
+}

@@ -1,0 +1,172 @@
+/** Judges what the token endpoint answers (RFC 6749 5). */
+import * as oauth from 'oauth4webapi'
+import type { TokenError } from '../../src/shared/errors.js'
+import { isJson, parseObject, readBody } from '../http/body.js'
+import type { Platform } from '../platform.js'
+import type { IssuedTokens } from '../session/active-record.js'
+import type { AuthorizationServerMetadata } from './metadata.js'
+import { invalidAnswer, type OAuthCode, oauthError, quote } from './server-error.js'
+
+/** How a refresh ends, told apart by what it means for the refresh token. */
+export type RefreshAnswer =
+  /** The server issued tokens. */
+  | { kind: 'issued'; tokens: IssuedTokens }
+  /** The server will never take this refresh token again. */
+  | { kind: 'refused'; error: TokenError }
+  /** The server wants something else than a refresh; the token may still be good. */
+  | { kind: 'not-now'; error: TokenError }
+  /** The client is set up wrongly; the token may still be good. */
+  | { kind: 'misconfigured'; error: TokenError }
+  /** The server has not acted: it said so, was not asked, or something in between answered. */
+  | { kind: 'unavailable'; error: TokenError; retryAfter?: number }
+  /** The answer is missing or unclear: the server may have acted or not. */
+  | { kind: 'unknown'; error: TokenError; retryAfter?: number }
+
+/** Bound to a key, or not. */
+export type TokenType = 'DPoP' | 'Bearer'
+
+/** s */
+const longestLife = 365 * 24 * 3_600
+
+/** Answers to a refresh that a sign-in cures, although the refresh token may be good. */
+const interactiveCodes: readonly string[] = [
+  'access_denied',
+  'consent_required',
+  'interaction_required',
+  'login_required',
+  'mfa_required',
+] satisfies OAuthCode[]
+
+/** Answers that say that the server has not looked at the request (RFC 9110 15, RFC 6585). */
+const notActed: readonly number[] = [408, 429, 503, 511]
+
+/** `expires_in` in seconds: servers send numbers, strings, nothing and nonsense. */
+const lifetime = (value: unknown): number | undefined => {
+  const seconds = Number.parseFloat(String(value))
+  return Number.isNaN(seconds) ? undefined : Math.min(Math.max(seconds, 1), longestLife)
+}
+
+/** `Retry-After` in ms from `now` (RFC 9110 10.2.3): seconds, or a date. */
+const retryAfterOf = (response: Response, now: number): number | undefined => {
+  const value = response.headers.get('retry-after') ?? ''
+  // biome-ignore lint/style/noRestrictedGlobals: it reads a text here, not the clock.
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - now
+  return ms > 0 ? ms : undefined
+}
+
+/** A token response as oauth4webapi wants it: a sane lifetime, and nothing empty. */
+export const toResponse = (body: Record<string, unknown>): Response => {
+  const { access_token: token } = body
+  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
+    throw invalidAnswer('has no access token that fits into a header')
+  }
+  const present = Object.entries(body).filter(([, value]) => value !== null && value !== '')
+  return Response.json({
+    ...Object.fromEntries(present),
+    expires_in: lifetime(body['expires_in']),
+  })
+}
+
+export const toTokens = (answer: oauth.TokenEndpointResponse, issuedAt: number): IssuedTokens => ({
+  accessToken: answer.access_token,
+  issuedAt,
+  expiresAt: answer.expires_in && issuedAt + answer.expires_in * 1000,
+  refreshToken: answer.refresh_token,
+  scope: answer.scope,
+  idToken: answer.id_token,
+})
+
+/**
+ * An API would refuse a token that is not bound although it should be, and a token that is bound
+ * to a key which is not here; neither is used.
+ */
+export const assertType = ({ token_type: type }: Record<string, unknown>, wanted: TokenType) => {
+  if (String(type).toLowerCase() !== wanted.toLowerCase()) {
+    throw invalidAnswer(`has a token of type "${quote(type)}", not ${wanted}`)
+  }
+}
+
+const tokenError = (status: number, body: Record<string, unknown> | undefined): TokenError =>
+  typeof body?.['error'] === 'string'
+    ? oauthError(body['error'], body['error_description'])
+    : invalidAnswer(`is ${status} without an OAuth error`)
+
+/** The JSON of an answer with this status, which is the only one that means success. */
+export const readJsonAnswer = async (
+  response: Response,
+  status: number,
+): Promise<Record<string, unknown>> => {
+  const parsed = parseObject(await readBody(response))
+  if (response.status !== status) throw tokenError(response.status, parsed)
+  if (!parsed || !isJson(response)) throw invalidAnswer('is not JSON')
+  return parsed
+}
+
+/** The tokens of a successful refresh. The ID token is taken as it is, for `readIdToken`. */
+const refreshedTokens = async (
+  body: Record<string, unknown>,
+  {
+    as,
+    client,
+    issuedAt,
+  }: { as: oauth.AuthorizationServer; client: oauth.Client; issuedAt: number },
+): Promise<IssuedTokens> => {
+  const { id_token: idToken, ...rest } = body
+  try {
+    const answer = await oauth.processRefreshTokenResponse(as, client, toResponse(rest))
+    const tokens = toTokens(answer, issuedAt)
+    if (idToken && typeof idToken === 'string') tokens.idToken = idToken
+    return tokens
+  } catch (cause) {
+    if (
+      cause instanceof oauth.OperationProcessingError ||
+      cause instanceof oauth.UnsupportedOperationError
+    ) {
+      throw invalidAnswer(`cannot be used: ${cause.message}`)
+    }
+    throw cause
+  }
+}
+
+/**
+ * Reads the answer to a refresh (RFC 6749 5.1 and 5.2).
+ *
+ * @throws TokenError if the server has acted, or may have, and its answer cannot be used
+ */
+export const readRefreshAnswer = async (
+  response: Response,
+  {
+    as,
+    client,
+    tokenType,
+    issuedAt,
+    now,
+  }: {
+    as: AuthorizationServerMetadata
+    client: oauth.Client
+    tokenType: TokenType
+    issuedAt: number
+    now: Platform['now']
+  },
+): Promise<RefreshAnswer> => {
+  const { status } = response
+  const body = parseObject(await readBody(response))
+  if (status === 200) {
+    // A captive portal answers like that, not the token endpoint.
+    if (!isJson(response)) return { kind: 'unavailable', error: invalidAnswer('is not JSON') }
+    if (!body) throw invalidAnswer('is broken JSON')
+    assertType(body, tokenType)
+    return { kind: 'issued', tokens: await refreshedTokens(body, { as, client, issuedAt }) }
+  }
+  const error = tokenError(status, body)
+  const code = String(body?.['error'])
+  if (status === 401 || interactiveCodes.includes(code)) return { kind: 'not-now', error }
+  if (code === 'invalid_grant') return { kind: 'refused', error }
+  const retryAfter = retryAfterOf(response, now())
+  if (notActed.includes(status)) return { kind: 'unavailable', error, retryAfter }
+  // A 500 can come after the token was replaced; with a 502 or 504, a gateway says that it had no
+  // answer itself.
+  if (status >= 500) return { kind: 'unknown', error, retryAfter }
+  if (error.transient) return { kind: 'unavailable', error, retryAfter }
+  return { kind: 'misconfigured', error }
+}
