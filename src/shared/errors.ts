@@ -87,7 +87,9 @@ const explanations = 'tokenward/docs/errors.md'
 const withPointer = (code: TokenErrorCode, values = ''): string => {
   const pointer = `(${explanations}#${code})`
   // An error that comes over the bridge has its pointer already.
-  return values.endsWith(pointer) ? values : `${code}${values && `: ${values}`} ${pointer}`
+  if (values.endsWith(pointer)) return values
+  const said = values.trim()
+  return `${code}${said && `: ${said}`} ${pointer}`
 }
 
 /**

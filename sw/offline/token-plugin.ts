@@ -131,14 +131,14 @@ const keepUsersApart = (strategy: ApiStrategy, plugin: TokenPlugin): void => {
   // A later plugin that changes keys may take off whose they are.
   must(
     !behind.some((each) => 'cacheKeyWillBeUsed' in each || 'requestWillFetch' in each),
-    name,
-    'is out of order: tokenPlugin() must come after plugins that change requests or keys.',
+    `${name}: tokenPlugin()`,
+    'must come after plugins that change requests or keys.',
   )
   // The query of the keys tells users apart.
   must(
     !matchOptions?.ignoreSearch,
-    name,
-    "must not ignore the query (ignoreSearch): users could get each other's data.",
+    `${name}: ignoreSearch`,
+    "must not be set: users could get each other's data.",
   )
 }
 
