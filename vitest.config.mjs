@@ -6,11 +6,15 @@ const common = {
   alias: { 'workbox-window': 'workbox-window/build/workbox-window.prod.mjs' },
 }
 
+/** The sources explain their errors, as the development build does. */
+const define = { DEVELOPMENT: 'true' }
+
 export default defineConfig({
   test: {
     maxWorkers: '100%',
     projects: [
       {
+        define,
         test: {
           ...common,
           name: 'unit',
@@ -25,6 +29,7 @@ export default defineConfig({
       },
       {
         // What needs dist/.
+        define,
         test: {
           ...common,
           name: 'build',
@@ -41,6 +46,7 @@ export default defineConfig({
         },
       },
       {
+        define,
         test: {
           ...common,
           name: 'browser',
@@ -53,6 +59,7 @@ export default defineConfig({
       },
       {
         // Mostly waits, so it runs beside the browser tests: see run.mjs.
+        define,
         test: {
           ...common,
           name: 'unattended',
