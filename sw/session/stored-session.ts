@@ -42,6 +42,17 @@ const keepUnusable = (wanted: SessionRecord | undefined, current: SessionRecord 
   return isSame ? { ...wanted, accessToken, refreshToken } : wanted
 }
 
+/** Another worker has ended the session: what only this worker has must not outlive it. */
+const followEnd = async (
+  user: string | undefined,
+  store: Pick<Store, 'read'>,
+  forget?: (reason: SignedOutReason) => Promise<unknown>,
+): Promise<void> => {
+  const record = await store.read()
+  if (record?.status === 'ended') await forget?.(record.reason)
+  else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
+}
+
 /**
  * Reads and changes the session record. Every change goes to the disk first, and is announced to
  * the other workers of this origin and their pages. The pages of this worker get events instead.
@@ -73,17 +84,10 @@ export function createStoredSession({
     memory = undefined
   }
 
-  /** Another worker has ended the session: what only this worker has must not outlive it. */
-  const followEnd = async (user: string | undefined) => {
-    const record = await store.read()
-    if (record?.status === 'ended') await forget?.(record.reason)
-    else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
-  }
-
   const others = channel(store.name, () => {
     const user = memory?.record?.user
     letGo()
-    if (store.inMemory || forget) followEnd(user).catch(() => {})
+    if (store.inMemory || forget) followEnd(user, store, forget).catch(() => {})
   })
 
   const lost = () => {
