@@ -1,5 +1,7 @@
 import { Workbox } from 'workbox-window'
+import { absoluteUrl } from './absolute-url.js'
 import { TokenError } from './shared/errors.js'
+import { withTimeLimit } from './time-limit.js'
 
 /** How the app's worker is registered; as in `navigator.serviceWorker.register`. */
 export interface RegisterOptions {
@@ -94,7 +96,7 @@ const register = async (url: ScriptUrl, options: RegisterOptions) => {
  * scope, where one is given, since until a nested one is active, an outer one is found instead.
  */
 const adopt = async (scope: string | undefined): Promise<ServiceWorkerRegistration> => {
-  const url = scope === undefined ? undefined : new URL(scope, location.href).href
+  const url = scope === undefined ? undefined : absoluteUrl(scope)
   for (let waited = 0; waited <= adoptLimit; waited += adoptInterval) {
     const found = await navigator.serviceWorker.getRegistration(url)
     const isWanted = url === undefined || found?.scope === url
@@ -132,11 +134,11 @@ export const whenActive = async (
       )
     }
     if (worker.state === 'activated') return worker
-    await new Promise((resolve) => {
+    const changed = new Promise((resolve) => {
       worker.addEventListener('statechange', resolve, { once: true })
-      // While it is replaced, a worker may be redundant and still the active one.
-      setTimeout(resolve, replaceLimit)
     })
+    // A worker that is being replaced may be redundant and still the active one.
+    await withTimeLimit(replaceLimit, changed)
   }
 }
 
@@ -162,8 +164,7 @@ export const whenControlled = async (
   })
   // After a forced reload (Shift) the page is uncontrolled although the worker is active.
   await claim()
-  const late = new Promise((resolve) => setTimeout(resolve, claimLimit))
-  await Promise.race([changed, late])
+  await withTimeLimit(claimLimit, changed)
   if (isControlled()) return
   throw new TokenError('not_controlled', 'The worker did not take control. Reload.')
 }

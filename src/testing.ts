@@ -1,6 +1,8 @@
+import { createListeners } from './listeners.js'
+import type { SessionEvent } from './session-event.js'
 import { TokenError } from './shared/errors.js'
 import type { Session } from './shared/protocol.js'
-import type { SessionEvent, TokenManager } from './token-manager.js'
+import type { TokenManager } from './token-manager.js'
 
 /** What a {@link TestTokenManager} starts with. */
 export interface TestTokenManagerOptions {
@@ -40,16 +42,22 @@ const completeSession = (session: Partial<Session>): Session => ({
  * auth.emit({ type: 'signed-out', reason: 'ended' })
  */
 export const createTestTokenManager = (options: TestTokenManagerOptions = {}): TestTokenManager => {
-  const listeners = new Set<(event: SessionEvent) => void>()
   const calls: { name: 'login' | 'logout' | 'renew' | 'checkSession'; input?: unknown }[] = []
   let session = options.session && completeSession(options.session)
-  let waiting = [...(options.events ?? [])]
 
   const emit = (event: SessionEvent) => {
     if (event.type === 'signed-out') session = undefined
     else if ('session' in event && event.session) session = event.session
-    for (const listener of listeners) listener(event)
+    listeners.emit(event)
   }
+  const listeners = createListeners({
+    untold: options.events,
+    release: emit,
+    // A failed assertion inside a listener has to reach the test.
+    onThrow: (error) => {
+      throw error
+    },
+  })
 
   return {
     ready: Promise.resolve(),
@@ -74,18 +82,7 @@ export const createTestTokenManager = (options: TestTokenManagerOptions = {}): T
       if (session) emit({ type: 'signed-out', reason: 'logout' })
       return { server: 'unknown' }
     },
-    onChange: (listener, { signal } = {}) => {
-      if (signal?.aborted) return () => {}
-      const remove = () => listeners.delete(listener)
-      listeners.add(listener)
-      signal?.addEventListener('abort', remove)
-      queueMicrotask(() => {
-        const events = waiting
-        waiting = []
-        for (const event of events) emit(event)
-      })
-      return remove
-    },
-    close: () => listeners.clear(),
+    onChange: listeners.add,
+    close: listeners.clear,
   }
 }

@@ -1,8 +1,9 @@
 // @vitest-environment jsdom
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { SessionEvent } from '../src/session-event.js'
 import { TokenError } from '../src/shared/errors.js'
 import { PROTOCOL, type Session, type WireEvent, type WorkerCalls } from '../src/shared/protocol.js'
-import { createTokenManager, type SessionEvent, type TokenManager } from '../src/token-manager.js'
+import { createTokenManager, type TokenManager } from '../src/token-manager.js'
 import { createPageBridge } from '../sw/page-bridge.js'
 import { createFakeBrowser } from './support/fake-platform.js'
 
