@@ -5,21 +5,21 @@ import type { Session, SessionReport } from './shared/protocol.js'
 /** What the listeners of this page know of the session. */
 export interface KnownSession {
   /** Null until the worker's first report: what that report contains is no news. */
-  session: Session | undefined | null
+  session?: Session | null
   /** Listeners have been asked for a sign-in, and none has followed. */
   loginRequired?: boolean
 }
 
 /** What listeners know once they have got `event`. */
-export const afterEvent = (known: KnownSession, event: SessionEvent): KnownSession => ({
-  session:
-    event.type === 'signed-out'
-      ? undefined
-      : ('session' in event && event.session) || known.session,
-  loginRequired: /state|problem|step-up/.test(event.type)
-    ? known.loginRequired
-    : event.type === 'login-required',
-})
+export const afterEvent = (known: KnownSession, event: SessionEvent): KnownSession => {
+  const after = { ...known }
+  if ('session' in event && event.session) after.session = event.session
+  if (event.type === 'signed-out') after.session = undefined
+  if (!/state|problem|step-up/.test(event.type)) {
+    after.loginRequired = event.type === 'login-required'
+  }
+  return after
+}
 
 /** The events that lie between what listeners know and what the worker reports, in order. */
 export const newsBetween = (known: KnownSession, report: SessionReport): SessionEvent[] => {
