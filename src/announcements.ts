@@ -5,28 +5,26 @@ import { onRestored } from './bfcache.js'
  * to their own pages.
  */
 export interface Announcements {
-  /** Follows the channel of this name from now on. */
-  open(name: string): void
+  /** Follows the channel of this name; `ownScope` is that of the page's own worker. */
+  open(name: string, ownScope: string): void
 }
 
 /**
  * Creates the page's end of the channel.
  *
- * @param parts.isOwn Is this the scope of the page's own worker? That one publishes by itself
  * @param parts.onHint Runs after an announcement. It has to ask the worker, since any script of the
  *   origin can send one
  * @param parts.signal Closes the channel for good
  */
 export function createAnnouncements({
-  isOwn,
   onHint,
   signal,
 }: {
-  isOwn: (scope: unknown) => boolean
   onHint: () => Promise<unknown>
   signal: AbortSignal
 }): Announcements {
   let name = ''
+  let ownScope = ''
   let channel: BroadcastChannel | undefined
   let hints = 0
 
@@ -46,7 +44,7 @@ export function createAnnouncements({
     if (signal.aborted) return
     channel = new BroadcastChannel(name)
     channel.onmessage = ({ data }) => {
-      if (!isOwn(data?.scope)) takeHint()
+      if (data?.scope !== ownScope) takeHint()
     }
   }
 
@@ -56,8 +54,8 @@ export function createAnnouncements({
   signal.addEventListener('abort', close)
 
   return {
-    open: (channelName) => {
-      name = channelName
+    open: (...which) => {
+      ;[name, ownScope] = which
       follow()
     },
   }

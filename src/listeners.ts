@@ -1,11 +1,12 @@
 import type { SessionEvent } from './session-event.js'
 
-type Listener = (event: SessionEvent) => void
+/** Gets an event. */
+export type Listener = (event: SessionEvent) => void
 
 /** The listeners of a token manager, and the events that wait for the first of them. */
 export interface Listeners {
-  /** As `onChange` of a token manager. */
-  add(listener: Listener, options?: { signal?: AbortSignal }): () => void
+  /** Adds a listener; returns a function that removes it. */
+  onChange(listener: Listener, options?: { signal?: AbortSignal }): () => void
   /** Calls every listener. */
   emit(event: SessionEvent): void
   /** Releases the event at once if there is a listener, else to the first one. */
@@ -16,29 +17,25 @@ export interface Listeners {
 /**
  * Creates the listeners.
  *
- * @param parts.untold Events that wait from the start
- * @param parts.release Gets each waiting event once there is a listener, and emits it if it still
- *   holds
+ * @param parts.release Gets each kept event once there is a listener, to emit it if it still holds
  * @param parts.onThrow Gets what a listener throws
  */
 export function createListeners({
-  untold = [],
   release,
   onThrow,
 }: {
-  untold?: readonly SessionEvent[]
   release: Listener
   onThrow: (error: unknown) => void
 }): Listeners {
   const listeners = new Set<Listener>()
-  const waiting = [...untold]
+  const kept: SessionEvent[] = []
 
   const releaseAll = () => {
-    if (listeners.size > 0) waiting.splice(0).forEach(release)
+    if (listeners.size) kept.splice(0).forEach(release)
   }
 
   return {
-    add: (listener, { signal } = {}) => {
+    onChange: (listener, { signal } = {}) => {
       const remove = () => listeners.delete(listener)
       if (signal?.aborted) return () => {}
       listeners.add(listener)
@@ -58,7 +55,7 @@ export function createListeners({
     },
 
     keep: (event) => {
-      waiting.push(event)
+      kept.push(event)
       releaseAll()
     },
 

@@ -1,8 +1,8 @@
 import type { Announcements } from './announcements.js'
-import type { Listeners } from './listeners.js'
 import { countRound } from './login-loop.js'
 import type { OwnWorkers } from './own-workers.js'
 import { whenActive, whenControlled } from './register.js'
+import type { SessionWatch } from './session-watch.js'
 import { asTokenError, fromErrorData, TokenError } from './shared/errors.js'
 import { type Hello, PROBE_HEADER } from './shared/protocol.js'
 import { withTimeLimit } from './time-limit.js'
@@ -58,14 +58,12 @@ export function createSetUp({
   workers,
   bridge,
   announcements,
-  listeners,
-  catchUp,
+  watch,
 }: {
   workers: OwnWorkers
   bridge: WorkerBridge
   announcements: Announcements
-  listeners: Listeners
-  catchUp: () => Promise<void>
+  watch: SessionWatch
 }): SetUp {
   let reason: TokenError | undefined
   let onReason = () => {}
@@ -73,10 +71,10 @@ export function createSetUp({
   const begin = async () => {
     const found = await workers.registration
     const { channel, landed, landing, probeUrl } = await greet(found, bridge)
-    announcements.open(channel)
+    announcements.open(channel, found.scope)
     if (landed) countRound()
-    if (landing) listeners.keep({ type: 'problem', error: fromErrorData(landing) })
-    await catchUp()
+    if (landing) watch.keep({ type: 'problem', error: fromErrorData(landing) })
+    await watch.catchUp()
     return { found, probeUrl }
   }
 

@@ -4,9 +4,9 @@ import { TokenError } from './shared/errors.js'
 import type { Session } from './shared/protocol.js'
 import type { TokenManager } from './token-manager.js'
 
-/** What a {@link TestTokenManager} starts with. */
+/** The start of a {@link TestTokenManager}. */
 export interface TestTokenManagerOptions {
-  /** The signed-in user; what is left out gets a plain value. Default: nobody is signed in. */
+  /** The session at the start; missing fields get plain values. Default: signed out. */
   session?: Partial<Session>
   /** Events that the first listener of `onChange` gets, in this order. */
   events?: SessionEvent[]
@@ -14,12 +14,12 @@ export interface TestTokenManagerOptions {
 
 /** A token manager for unit tests: no worker, no network, the same interface. */
 export interface TestTokenManager extends TokenManager {
-  /** What the code under test has asked for, in order. */
+  /** The calls of the code under test, in order. */
   readonly calls: readonly {
     name: 'login' | 'logout' | 'renew' | 'checkSession'
     input?: unknown
   }[]
-  /** Lets an event happen, as if the worker had told it; it changes `session()` too. */
+  /** Emits an event as if the worker had sent it, and changes `session()` to match. */
   emit(event: SessionEvent): void
 }
 
@@ -51,13 +51,13 @@ export const createTestTokenManager = (options: TestTokenManagerOptions = {}): T
     listeners.emit(event)
   }
   const listeners = createListeners({
-    untold: options.events,
     release: emit,
     // A failed assertion inside a listener has to reach the test.
     onThrow: (error) => {
       throw error
     },
   })
+  options.events?.forEach(listeners.keep)
 
   return {
     ready: Promise.resolve(),
@@ -82,7 +82,7 @@ export const createTestTokenManager = (options: TestTokenManagerOptions = {}): T
       if (session) emit({ type: 'signed-out', reason: 'logout' })
       return { server: 'unknown' }
     },
-    onChange: listeners.add,
+    onChange: listeners.onChange,
     close: listeners.clear,
   }
 }

@@ -2,7 +2,6 @@ import { absoluteUrl } from './absolute-url.js'
 import { createAnnouncements } from './announcements.js'
 import { onRestored } from './bfcache.js'
 import { createPendingLogin, leaveFor } from './leave.js'
-import { createListeners } from './listeners.js'
 import { isLoop } from './login-loop.js'
 import { createOwnWorkers } from './own-workers.js'
 import { whenShown } from './prerendering.js'
@@ -109,13 +108,6 @@ const createOnServer = (): TokenManager => ({
 const createInPage = (scriptUrl: ScriptUrl | undefined, options: RegisterOptions): TokenManager => {
   const closing = new AbortController()
   const { signal } = closing
-  const listeners = createListeners({
-    release: (event) => {
-      // A token may have arrived since.
-      if (event.type !== 'login-required' || watch.isLoginRequired()) listeners.emit(event)
-    },
-    onThrow: (error) => reportError(error),
-  })
   const pendingLogin = createPendingLogin()
   const workers = createOwnWorkers(scriptUrl, options)
 
@@ -134,16 +126,12 @@ const createInPage = (scriptUrl: ScriptUrl | undefined, options: RegisterOptions
     authPath: options.authPath,
     signal,
   })
-  const watch = createSessionWatch({ report: () => bridge.ask('session'), listeners })
+  const watch = createSessionWatch(() => bridge.ask('session'))
   const announcements = createAnnouncements({
-    isOwn: (scope) => scope === workers.found()?.scope,
     onHint: watch.catchUp,
     signal,
   })
-  const setUp = createSetUp({
-    ...{ workers, bridge, announcements, listeners },
-    catchUp: watch.catchUp,
-  })
+  const setUp = createSetUp({ workers, bridge, announcements, watch })
 
   const catchUp = () => watch.catchUp().catch(() => {})
   const onVisible = () => {
@@ -192,10 +180,10 @@ const createInPage = (scriptUrl: ScriptUrl | undefined, options: RegisterOptions
       return await logOut(bridge, input)
     },
 
-    onChange: listeners.add,
+    onChange: watch.onChange,
 
     close: () => {
-      listeners.clear()
+      watch.clear()
       closing.abort()
     },
   }

@@ -11,16 +11,16 @@ import {
 } from './shared/protocol.js'
 import { withTimeLimit } from './time-limit.js'
 
-/** ms for a call that needs no network. */
+/** ms for a call without network. */
 const shortLimit = 5_000
-/** ms for a call during which the worker may renew, or run a hidden frame. */
+/** ms for a call in which the worker may renew or run a hidden frame. */
 const longLimit = 60_000
 
 const longCalls: ReadonlySet<string> = new Set(['checkSession', 'renew', 'logout'])
 /** Safe to repeat: the page asks once more if the worker was stopped before it answered. */
 const repeatable: ReadonlySet<string> = new Set(['hello', 'claim', 'session', 'login'])
 
-/** What a page does for the worker. */
+/** What a page does at the worker's request. */
 const pageCalls: PageCalls = {
   probe: () => ({
     able: !isPrerendering() && document.body !== null,
@@ -111,7 +111,7 @@ export function createWorkerBridge({
     ask: async <Name extends keyof WorkerCalls>(
       name: Name,
       ...[input]: Parameters<WorkerCalls[Name]>
-    ) => {
+    ): Promise<Awaited<ReturnType<WorkerCalls[Name]>>> => {
       for (let tries = 0; tries < 2; tries++) {
         const worker = await activeWorker()
         const answer = await askOnce({ worker, authPath, name, input })
