@@ -1,7 +1,4 @@
-/** Calls back each time this page comes back from the back/forward cache. */
-export const onRestored = (callback: () => void, signal: AbortSignal): void => {
-  const onShow = ({ persisted }: PageTransitionEvent) => {
-    if (persisted) callback()
-  }
-  addEventListener('pageshow', onShow, { signal })
+/** Calls back each time this page comes back from the back/forward cache, until `signal` aborts. */
+export const onRestored = (callback: () => void, signal?: AbortSignal): void => {
+  addEventListener('pageshow', ({ persisted }) => persisted && callback(), { signal })
 }

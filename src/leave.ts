@@ -6,12 +6,8 @@ const leaveLimit = 5_000
 /** Leaves the page. Resolves only if the page comes back from the back/forward cache. */
 export const leaveFor = (url: string): Promise<void> =>
   new Promise((resolve) => {
-    const back = new AbortController()
-    const onBack = () => {
-      back.abort()
-      resolve()
-    }
-    onRestored(onBack, back.signal)
+    // A listener that stays does no harm: later calls of `resolve` have no effect.
+    onRestored(resolve)
     location.assign(url)
   })
 

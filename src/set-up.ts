@@ -16,7 +16,7 @@ export interface SetUp {
   /** Resolves once the worker controls this page and answers its requests first. */
   readonly ready: Promise<void>
   /** Resolves once the worker has reported landing and session, or the set-up has failed. */
-  readonly greeted: Promise<void>
+  readonly greeted: Promise<unknown>
   /** Takes a problem that a worker reports: it may be why the set-up fails. */
   takeProblem(error: TokenError): void
 }
@@ -107,10 +107,7 @@ export function createSetUp({
 
   return {
     ready,
-    greeted: begun.then(
-      () => {},
-      () => {},
-    ),
+    greeted: begun.catch(() => {}),
     takeProblem: (error) => {
       if (error.code !== 'invalid_configuration') return
       reason = error

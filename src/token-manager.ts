@@ -90,7 +90,7 @@ const logOut = async (
 }
 
 const refuseOnServer = async (): Promise<never> => {
-  throw new TokenError('unsupported', 'A sign-in needs a page: this code runs on a server.')
+  throw new TokenError('unsupported', 'A server cannot sign in a user.')
 }
 
 /** A token manager while the app is rendered on a server: without session and without effect. */
@@ -156,7 +156,7 @@ const createInPage = (scriptUrl: ScriptUrl | undefined, options: RegisterOptions
         if (!watch.isSignedIn() && isLoop()) {
           throw new TokenError(
             'login_loop',
-            'Sign-ins return without success and start again by themselves. Wait for a click.',
+            'Sign-ins come back without success and start again by themselves. Wait for a click.',
           )
         }
         const goal = absoluteUrl(returnTo ?? location.href)
