@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { TokenError } from '../src/shared/errors.js'
 import { hasLiveToken, withTokens } from '../sw/session/active-record.js'
 import type { ActiveRecord } from '../sw/session/records.js'
@@ -226,6 +226,23 @@ describe('memory', () => {
       browser.setClock(900)
       expect(session.peek()).toBeDefined()
     }
+  })
+
+  test('knows that a visitor never signed in: ten requests read the disk once', async () => {
+    const { browser, config, createWorker } = createUnitWorld()
+    const { store } = createWorker()
+    const read = vi.fn(store.read)
+    const parts = { config, publish: async () => {} }
+    const counted = { ...store, read }
+    const session = createSession({ ...parts, store: counted, platform: browser.platform() })
+    for (let request = 0; request < 10; request++) {
+      expect(await session.read()).toBeUndefined()
+    }
+    expect(read).toHaveBeenCalledTimes(1)
+    const other = createSession({ ...parts, store, platform: browser.platform() })
+    await other.change(() => activeRecord(browser.now()))
+    await settle()
+    expect(await session.read()).toMatchObject({ status: 'active' })
   })
 
   test('that finds the database emptied is signed out within one request (ST-10)', async () => {

@@ -30,7 +30,7 @@ interface Parts {
   renewal: Pick<Renewal, 'renew'>
   endpoints: Pick<ProtocolEndpoints, 'includes'>
   platform: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>
-  dpop?: Pick<Dpop, 'sendToApi' | 'prove' | 'hear'>
+  dpop?: Pick<Dpop, 'sendToApi' | 'prove' | 'noteNonce'>
 }
 
 /** What all requests of a worker share. */
@@ -76,7 +76,7 @@ const createWait = ({ shared: { platform } }: Call) => {
   }
 }
 
-/** Does somebody still wait for the answer? */
+/** Does a page or worker still wait for the answer? */
 const isWanted = async ({ arrival, shared: { platform } }: Call): Promise<boolean> => {
   const { request, clientId, cancelled } = arrival
   if (request.signal.aborted || cancelled?.aborted) return false
@@ -89,7 +89,7 @@ const createEnds = ({ step }: Call) => ({
     step?.('answered', { status: response.status })
     return response
   },
-  /** A network error for the page: its data may be old, but nobody is signed out. */
+  /** A network error for the page: its data may be old, but the session goes on. */
   fail: (code: TokenErrorCode = 'timeout'): Response => {
     step?.('failed', { code })
     return Response.error()
@@ -144,7 +144,7 @@ function createApiCall(call: Call): ApiCall {
 
   const noteAnswer = (response: Response, { accessToken }: Token) => {
     refusals.noteStepUp(response, accessToken, keepAlive)
-    dpop?.hear(response, arrival.url.origin)
+    dpop?.noteNonce(response, arrival.url.origin)
   }
 
   const transmit = async (what: Request, token: Token): Promise<Response> => {

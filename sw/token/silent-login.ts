@@ -46,7 +46,7 @@ const redeemLimit = 15_000
 const overallLimit = 20_000
 /** After so many frames in a row that brought nothing … */
 const mostFailures = 3
-/** … there is none for so long, in ms. */
+/** … the next one waits for so long, in ms. */
 const restAfterFailures = 300_000
 
 /** Why nothing came back, as likely as can be said from here: for the development build. */
