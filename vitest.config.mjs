@@ -6,6 +6,9 @@ const common = {
   alias: { 'workbox-window': 'workbox-window/build/workbox-window.prod.mjs' },
 }
 
+/** For what needs dist/. */
+const globalSetup = ['test/support/build.mjs']
+
 export default defineConfig({
   test: {
     maxWorkers: '100%',
@@ -24,7 +27,7 @@ export default defineConfig({
         },
       },
       {
-        // What needs dist/.
+        // What looks at dist/ itself.
         test: {
           ...common,
           name: 'build',
@@ -34,8 +37,7 @@ export default defineConfig({
             'test/doctor.test.ts',
             'test/vite-pwa.test.ts',
           ],
-          // Each brings dist/ up to date first.
-          fileParallelism: false,
+          globalSetup,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -44,6 +46,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'browser',
+          globalSetup,
           include: ['test/browser/*.test.ts'],
           // Each file has servers and a browser of its own, so two can run side by side.
           maxWorkers: 2,
@@ -56,6 +59,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'unattended',
+          globalSetup,
           include: ['test/unattended/*.test.ts'],
           testTimeout: 240_000,
         },
