@@ -15,6 +15,7 @@ import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as esbuild from 'esbuild'
 import { minify } from 'terser'
+import ts from 'typescript'
 
 const root = dirname(fileURLToPath(import.meta.url))
 const path = (...parts) => join(root, ...parts)
@@ -22,14 +23,82 @@ const readJson = (...parts) => JSON.parse(readFileSync(path(...parts), 'utf8'))
 
 const { name, version, license, dependencies, peerDependencies } = readJson('package.json')
 
-/** What every bundle has in common. */
-export const common = {
+/** The argument with the words of an error, by the name of the function or class that gets it. */
+const wordsArgument = {
+  TokenError: 1,
+  asTokenError: 2,
+  must: 2,
+  invalidAnswer: 0,
+  invalidCallback: 0,
+  invalidIdToken: 0,
+}
+
+/** The values in a message, as source text, without the words around them. */
+const valuesIn = (node, source) => {
+  if (ts.isStringLiteralLike(node)) return []
+  if (ts.isParenthesizedExpression(node)) return valuesIn(node.expression, source)
+  if (ts.isTemplateExpression(node)) {
+    return node.templateSpans.flatMap(({ expression }) => valuesIn(expression, source))
+  }
+  if (ts.isBinaryExpression(node) && node.operatorToken.kind === ts.SyntaxKind.PlusToken) {
+    return [...valuesIn(node.left, source), ...valuesIn(node.right, source)]
+  }
+  if (ts.isConditionalExpression(node)) {
+    const [yes, no] = [node.whenTrue, node.whenFalse].map((each) => messageOf(each, source))
+    return [`(${node.condition.getText(source)} ? ${yes} : ${no})`]
+  }
+  return [node.getText(source)]
+}
+
+const messageOf = (node, source) => {
+  const values = valuesIn(node, source)
+  return values.length > 0 ? `\`${values.map((value) => `\${${value}}`).join(' ')}\`` : "''"
+}
+
+/**
+ * Takes the words out of the errors in a TypeScript source: the values in them stay. Lines keep
+ * their numbers.
+ */
+export const dropWords = (text, file = 'source.ts') => {
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.ES2022)
+  const changes = []
+  const visit = (node) => {
+    if (ts.isCallExpression(node) || ts.isNewExpression(node)) {
+      const words = node.arguments?.[wordsArgument[node.expression.getText(source)]]
+      if (words) {
+        const [start, end] = [words.getStart(source), words.getEnd()]
+        const lines = text.slice(start, end).replaceAll(/[^\n]/g, '')
+        changes.push({ start, end, to: messageOf(words, source) + lines })
+        return
+      }
+    }
+    ts.forEachChild(node, visit)
+  }
+  visit(source)
+  return changes.reduceRight(
+    (result, { start, end, to }) => result.slice(0, start) + to + result.slice(end),
+    text,
+  )
+}
+
+const codesInsteadOfWords = {
+  name: 'codes instead of words',
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /[\\/](src|sw)[\\/].*\.ts$/ }, ({ path: file }) => ({
+      contents: dropWords(readFileSync(file, 'utf8'), file),
+      loader: 'ts',
+    })),
+}
+
+/** What every bundle has in common: the development build explains its errors. */
+export const commonDevelopment = {
   absWorkingDir: root,
   bundle: true,
   charset: 'utf8',
   format: 'esm',
   // The browsers of the last two years.
   target: ['chrome120', 'firefox121', 'safari17'],
+  define: { DEVELOPMENT: 'true' },
   // workbox-window's `main` is a UMD file whose names Node cannot import, and its `module` is ES5
   // of twice the size. The file that both Node and browsers can use has to be named.
   alias: { 'workbox-window': 'workbox-window/build/workbox-window.prod.mjs' },
@@ -38,25 +107,21 @@ export const common = {
   logLevel: 'warning',
 }
 
-const banner = (...included) => {
+/** The production build says codes, names and values, and where to read on. */
+export const common = {
+  ...commonDevelopment,
+  define: { DEVELOPMENT: 'false' },
+  plugins: [codesInsteadOfWords],
+}
+
+const banner = (kind, ...included) => {
   const parts = included.map((dependency) => {
     const { version, license } = readJson('node_modules', dependency, 'package.json')
     return `${dependency} ${version} (${license})`
   })
   const all = parts.length > 0 ? ` | includes ${parts.join(', ')}: THIRD-PARTY-LICENSES.txt` : ''
-  return { js: `/*! ${name} ${version} | ${license}${all} */` }
+  return { js: `/*! ${name} ${version}${kind} | ${license}${all} */` }
 }
-
-/** For bundlers: dependencies stay imports. */
-const modules = {
-  ...common,
-  banner: banner(),
-  external: Object.keys({ ...dependencies, ...peerDependencies }),
-  sourcemap: true,
-}
-
-/** For browsers as it is: everything in one file. */
-const standalone = { ...common, minify: true, sourcemap: true }
 
 /** Minifies once more: terser finds about 5 % that esbuild leaves. */
 export const squeeze = (code, options = {}) =>
@@ -86,43 +151,62 @@ const squeezeFile = async ({ outfile, format }) => {
   writeFileSync(path(map), squeezed)
 }
 
+/** The bundles of one build, in this folder. */
+const bundlesIn = (folder, options, kind = '') => {
+  /** For bundlers: dependencies stay imports. */
+  const modules = {
+    ...options,
+    banner: banner(kind),
+    external: Object.keys({ ...dependencies, ...peerDependencies }),
+    minifySyntax: true,
+    outdir: folder,
+    sourcemap: true,
+  }
+  /** For browsers as it is: everything in one file. */
+  const standalone = { ...options, minify: true, sourcemap: true }
+  return [
+    {
+      ...modules,
+      entryPoints: { index: 'src/index.ts', testing: 'src/testing.ts' },
+      // One `TokenError` in both files, so that `instanceof` holds in tests of an app.
+      splitting: true,
+      chunkNames: 'page-shared',
+    },
+    { ...modules, entryPoints: { worker: 'sw/index.ts', workbox: 'sw/workbox.ts' } },
+    {
+      ...standalone,
+      banner: banner(kind, 'comlink', 'workbox-window'),
+      entryPoints: ['src/index.ts'],
+      outfile: `${folder}/page.standalone.js`,
+    },
+    {
+      ...standalone,
+      banner: banner(kind, 'idb', 'oauth4webapi'),
+      entryPoints: ['sw/index.ts'],
+      format: 'iife',
+      globalName: 'tokenward',
+      outfile: `${folder}/worker.classic.js`,
+    },
+  ]
+}
+
 const bundles = [
-  {
-    ...modules,
-    entryPoints: { index: 'src/index.ts', testing: 'src/testing.ts' },
-    outdir: 'dist',
-    // One `TokenError` in both files, so that `instanceof` holds in tests of an app.
-    splitting: true,
-    chunkNames: 'page-shared',
-  },
-  {
-    ...modules,
-    entryPoints: { worker: 'sw/index.ts', workbox: 'sw/workbox.ts' },
-    outdir: 'dist',
-  },
-  {
-    ...standalone,
-    banner: banner('comlink', 'workbox-window'),
-    entryPoints: ['src/index.ts'],
-    outfile: 'dist/page.standalone.js',
-  },
-  {
-    ...standalone,
-    banner: banner('comlink', 'idb', 'oauth4webapi'),
-    entryPoints: ['sw/index.ts'],
-    format: 'iife',
-    globalName: 'tokenward',
-    outfile: 'dist/worker.classic.js',
-  },
+  ...bundlesIn('dist', common),
+  ...bundlesIn('dist/development', commonDevelopment, ' development'),
+]
+
+const bundled = [
+  'index.js',
+  'testing.js',
+  'worker.js',
+  'workbox.js',
+  'worker.classic.js',
+  'page.standalone.js',
 ]
 
 const outputs = [
-  'dist/index.js',
-  'dist/testing.js',
-  'dist/worker.js',
-  'dist/workbox.js',
-  'dist/worker.classic.js',
-  'dist/page.standalone.js',
+  ...bundled.map((file) => `dist/${file}`),
+  ...bundled.map((file) => `dist/development/${file}`),
   'dist/THIRD-PARTY-LICENSES.txt',
 ]
 
@@ -160,7 +244,7 @@ const upToDate = async (what, files, make) => {
 
 const makeBundles = async () => {
   for (const file of existsSync(path('dist')) ? readdirSync(path('dist')) : []) {
-    if (file !== 'types') rmSync(path('dist', file))
+    if (file !== 'types') rmSync(path('dist', file), { recursive: true })
   }
   await Promise.all(bundles.map((options) => esbuild.build(options)))
   await Promise.all(bundles.filter(({ minify }) => minify).map(squeezeFile))

@@ -8,12 +8,15 @@ const common = {
 
 /** For what needs dist/. */
 const globalSetup = ['test/support/build.mjs']
+/** The sources explain their errors, as the development build does. */
+const define = { DEVELOPMENT: 'true' }
 
 export default defineConfig({
   test: {
     maxWorkers: '100%',
     projects: [
       {
+        define,
         test: {
           ...common,
           name: 'unit',
@@ -28,6 +31,7 @@ export default defineConfig({
       },
       {
         // What looks at dist/ itself.
+        define,
         test: {
           ...common,
           name: 'build',
@@ -43,6 +47,7 @@ export default defineConfig({
         },
       },
       {
+        define,
         test: {
           ...common,
           name: 'browser',
@@ -56,6 +61,7 @@ export default defineConfig({
       },
       {
         // Mostly waits, so it runs beside the browser tests: see run.mjs.
+        define,
         test: {
           ...common,
           name: 'unattended',

@@ -12,12 +12,19 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
 const WORKER = 'tokenward-worker.js'
+const DEVELOPMENT_WORKER = 'tokenward-worker.development.js'
+/** Name in a site, and where the package has it. */
+const LIBRARIES = new Map([
+  [WORKER, ['dist', 'worker.classic.js']],
+  [DEVELOPMENT_WORKER, ['dist', 'development', 'worker.classic.js']],
+])
 
 const HELP = `tokenward ${version}
 
 Usage
-  npx tokenward init <folder>    copy the worker library and the inert pages into the folder that
-                                 your site serves (public/), or bring them up to date
+  npx tokenward init <folder>    copy the worker library, in two builds, and the inert pages into
+                                 the folder that your site serves (public/), or bring them up to
+                                 date
   npx tokenward check <folder>   are they there, and of this version? exit code 1 if not
   npx tokenward doctor <url>     checks a site that is online: headers, worker, policy, server;
                                  more in npx tokenward doctor --help
@@ -41,18 +48,16 @@ const packageFiles = (authPath) => {
   const home = '../'.repeat(authPath.split('/').length - 1)
   const page = (name) =>
     readOwn('public', 'tokenward', `${name}.html`).replace('href="../"', `href="${home}"`)
+  // The source map stays in the package.
+  const library = (parts) => readOwn(...parts).replace(/\n\/\/# sourceMappingURL=\S+\s*$/, '\n')
   return [
-    {
-      path: WORKER,
-      // The source map stays in the package.
-      text: readOwn('dist', 'worker.classic.js').replace(/\n\/\/# sourceMappingURL=\S+\s*$/, '\n'),
-    },
+    ...[...LIBRARIES].map(([path, parts]) => ({ path, text: library(parts) })),
     ...PAGES.map((name) => ({ path: `${authPath}${name}.html`, text: page(name) })),
   ]
 }
 
 const isOurs = (path, text) =>
-  path === WORKER ? text.startsWith('/*! tokenward ') : /<!--\s*tokenward:/.test(text)
+  LIBRARIES.has(path) ? text.startsWith('/*! tokenward ') : /<!--\s*tokenward:/.test(text)
 
 /**
  * @returns {{ path: string, file: string, text: string,
@@ -69,7 +74,7 @@ const compare = (folder, authPath) =>
       const [, from] = there.match(/^\/\*! tokenward (\S+)/) ?? []
       return as('other version', from && from !== version ? `from tokenward ${from}` : 'differs')
     }
-    const live = path === WORKER ? [] : liveParts(there)
+    const live = LIBRARIES.has(path) ? [] : liveParts(there)
     return live.length > 0 ? as('live', live.join(', ')) : as('foreign')
   })
 
@@ -95,7 +100,11 @@ Next, two small files.
 
 ${join(folder, worker)} ${write}:
 
-  importScripts('${WORKER}')
+  importScripts(
+    /^(localhost|127\\.0\\.0\\.1)$/.test(location.hostname)
+      ? '${DEVELOPMENT_WORKER}' // says in words what is wrong
+      : '${WORKER}',
+  )
 
   tokenward.createTokenWorker({
     issuer: 'https://login.example.com',
@@ -150,8 +159,8 @@ const check = (folder, authPath) => {
       missing: 'is missing',
       same: '',
       'other version': `is not the file of tokenward ${version} (${note})`,
-      // A page in other words is fine; another file in the worker's place is not.
-      foreign: path === WORKER ? 'was not written by tokenward' : '',
+      // A page in other words is fine; another file in a library's place is not.
+      foreign: LIBRARIES.has(path) ? 'was not written by tokenward' : '',
       live: `has to be inert, and has ${note}`,
     }[state]
     if (words) console.log(`${path} ${words}`)

@@ -137,8 +137,10 @@ describe('the page bundle', () => {
 
 describe('the sizes', () => {
   test('keep to the budgets that the README promises (CF-11)', async () => {
-    for (const { title, budget, kb } of await measure()) {
-      expect(kb, `${title}, kB gzip (npm run size)`).toBeLessThanOrEqual(budget)
+    const budgeted = (await measure()).filter(({ budget }) => budget !== undefined)
+    expect(budgeted).toHaveLength(3)
+    for (const { title, budget, kb } of budgeted) {
+      expect(kb, `${title}, kB gzip (npm run size)`).toBeLessThanOrEqual(budget!)
     }
   })
 })

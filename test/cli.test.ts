@@ -2,11 +2,13 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { runInNewContext } from 'node:vm'
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { build } from '../esbuild.config.mjs'
 
 const cli = resolve('bin/tokenward.mjs')
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
+const libraries = ['tokenward-worker.development.js', 'tokenward-worker.js']
 const pages = ['callback', 'done', 'login', 'logout', 'silent'].map((name) => `${name}.html`)
 
 let site: string
@@ -31,22 +33,43 @@ describe('tokenward init', () => {
   test('writes the worker library and the inert pages, and nothing else', () => {
     const { status, stdout } = tokenward('init', '.')
     expect(status).toBe(0)
-    expect(readdirSync(site).sort()).toEqual(['tokenward', 'tokenward-worker.js'])
+    expect(readdirSync(site).sort()).toEqual(['tokenward', ...libraries])
     expect(readdirSync(join(site, 'tokenward')).sort()).toEqual(pages)
-    expect(inSite('tokenward-worker.js')).toContain(`tokenward ${version}`)
-    for (const file of ['tokenward-worker.js', 'tokenward/callback.html']) {
+    for (const file of libraries) expect(inSite(file)).toContain(`tokenward ${version}`)
+    for (const file of [...libraries, 'tokenward/callback.html']) {
       expect(stdout).toContain(`wrote       ${file}`)
     }
   })
 
   test('leaves out the reference to a source map that the site does not have', () => {
     tokenward('init', '.')
-    expect(inSite('tokenward-worker.js')).not.toContain('sourceMappingURL')
+    for (const file of libraries) expect(inSite(file)).not.toContain('sourceMappingURL')
+  })
+
+  test('writes two builds of the library, which their first lines tell apart', () => {
+    tokenward('init', '.')
+    const [development, production] = libraries.map((file) => inSite(file).split('\n')[0])
+    expect(development).toContain('development')
+    expect(production).not.toContain('development')
+  })
+
+  test.each([
+    ['localhost', 'tokenward-worker.development.js'],
+    ['127.0.0.1', 'tokenward-worker.development.js'],
+    ['app.example.com', 'tokenward-worker.js'],
+    ['localhost.example.com', 'tokenward-worker.js'],
+  ])('shows a worker that takes, on %s, %s', (hostname, file) => {
+    const { stdout } = tokenward('init', '.')
+    const [, statement = ''] = /(importScripts\([\s\S]*?\n {2}\))\n/.exec(stdout) ?? []
+    const imported: string[] = []
+    const importScripts = (name: string) => imported.push(name)
+    runInNewContext(statement, { importScripts, location: { hostname } })
+    expect(imported).toEqual([file])
   })
 
   test('shows the two files to write next, with the real names', () => {
     const { stdout } = tokenward('init', '.')
-    expect(stdout).toContain("importScripts('tokenward-worker.js')")
+    expect(stdout).toContain('importScripts(')
     expect(stdout).toContain('tokenward.createTokenWorker({')
     expect(stdout).toContain("import { createTokenManager } from 'tokenward'")
   })
@@ -63,16 +86,25 @@ describe('tokenward init', () => {
     const { status, stdout } = tokenward('init', '.')
     expect(status).toBe(0)
     expect(stdout).not.toMatch(/^(?:wrote|updated)/m)
-    expect(stdout).toContain('up to date  tokenward-worker.js')
+    for (const file of libraries) expect(stdout).toContain(`up to date  ${file}`)
   })
 
-  test('says what is from an older version, and updates it', () => {
+  test.each(libraries)('says that %s is from an older version, and updates it', (file) => {
     tokenward('init', '.')
-    writeFileSync(join(site, 'tokenward-worker.js'), '/*! tokenward 0.0.1 | MIT */\nold()\n')
+    writeFileSync(join(site, file), '/*! tokenward 0.0.1 | MIT */\nold()\n')
     const { status, stdout } = tokenward('init', '.')
     expect(status).toBe(0)
-    expect(stdout).toContain('updated     tokenward-worker.js (from tokenward 0.0.1)')
-    expect(inSite('tokenward-worker.js')).toContain(`tokenward ${version}`)
+    expect(stdout).toContain(`updated     ${file} (from tokenward 0.0.1)`)
+    expect(inSite(file)).toContain(`tokenward ${version}`)
+  })
+
+  test('adds the development build to a site that has only the other', () => {
+    tokenward('init', '.')
+    rmSync(join(site, 'tokenward-worker.development.js'))
+    const { status, stdout } = tokenward('init', '.')
+    expect(status).toBe(0)
+    expect(stdout).toContain('wrote       tokenward-worker.development.js')
+    expect(stdout).toContain('up to date  tokenward-worker.js')
   })
 
   test('does not overwrite files that it has not written, unless forced', () => {
@@ -108,16 +140,18 @@ describe('tokenward check', () => {
   test('fails for missing files', () => {
     const { status, stdout } = tokenward('check', '.')
     expect(status).toBe(1)
-    expect(stdout).toContain('tokenward-worker.js is missing')
+    for (const file of libraries) expect(stdout).toContain(`${file} is missing`)
     expect(readdirSync(site)).toEqual([])
   })
 
-  test('fails for files of another version', () => {
+  test.each(libraries)('fails for %s of another version', (file) => {
     tokenward('init', '.')
-    writeFileSync(join(site, 'tokenward-worker.js'), '/*! tokenward 0.0.1 | MIT */\nold()\n')
+    writeFileSync(join(site, file), '/*! tokenward 0.0.1 | MIT */\nold()\n')
     const { status, stdout } = tokenward('check', '.')
     expect(status).toBe(1)
-    expect(stdout).toContain('(from tokenward 0.0.1)')
+    expect(stdout).toContain(
+      `${file} is not the file of tokenward ${version} (from tokenward 0.0.1)`,
+    )
     expect(stdout).toContain('npx tokenward init .')
   })
 

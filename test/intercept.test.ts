@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { endpointOf } from '../sw/http/server-path.js'
-import { type ApiOptions, parseOptions, type TokenWorkerOptions } from '../sw/options/options.js'
+import type { ApiOptions, TokenWorkerOptions } from '../sw/options/options.js'
+import { parseOptions } from '../sw/options/parse-options.js'
 import { createIntercept, type InterceptConfig } from '../sw/request/intercept.js'
 import { workingOptions } from './support/worker-parts.js'
 

@@ -181,7 +181,7 @@ describe('a build with vite-plugin-pwa', () => {
       strategies: 'injectManifest',
       srcDir: 'src',
       filename: 'sw.ts',
-      injectManifest: { globIgnores: ['tokenward/**', 'tokenward-worker.js'] },
+      injectManifest: { globIgnores: ['tokenward/**', 'tokenward-worker*.js'] },
     }
     await viteBuild(config(pwa))
     await visit(await preview(config(pwa)), async (page) => {
@@ -203,7 +203,7 @@ describe('a build with vite-plugin-pwa', () => {
         injectRegister: 'script',
         workbox: {
           importScripts: ['/token-worker.js'],
-          globIgnores: ['tokenward/**', 'token*-worker.js'],
+          globIgnores: ['tokenward/**', 'token*-worker*.js'],
           navigateFallback: '/index.html',
           navigationPreload: false,
           inlineWorkboxRuntime,

@@ -1,8 +1,9 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { collectScripts, isModule, readOptions } from '../bin/doctor/worker-script.mjs'
 
 const site = 'https://app.example.com'
-const collect = (files: Record<string, string>) => {
+const collect = (files: Record<string, string>, origin = site) => {
   const answerFor = (url: string) => {
     const text = files[new URL(url).pathname]
     return text === undefined
@@ -10,7 +11,7 @@ const collect = (files: Record<string, string>) => {
       : { url, status: 200, headers: new Headers(), text }
   }
   const ask = async (url: string | URL) => answerFor(String(url))
-  return collectScripts({ ask }, answerFor(`${site}/sw.js`) as never)
+  return collectScripts({ ask }, answerFor(`${origin}/sw.js`) as never)
 }
 const read = async (files: Record<string, string>) => readOptions(await collect(files))
 
@@ -92,6 +93,25 @@ describe('the scripts of a worker', () => {
       '/lib/x.js': "export * from '../z.js'",
     }
     expect(await urls(files)).toEqual(['/sw.js', '/lib/x.js', '/y.js', '/z.js'])
+  })
+
+  test.each([
+    ['https://app.example.com', '/tokenward-worker.js'],
+    ['https://localhost.example.com', '/tokenward-worker.js'],
+    ['http://localhost:5173', '/tokenward-worker.development.js'],
+    ['http://127.0.0.1:5173', '/tokenward-worker.development.js'],
+  ])('are, of the two builds in the quick start, the one for %s', async (origin, expected) => {
+    const readme = readFileSync('README.md', 'utf8')
+    const [quickStart = ''] = /importScripts\([\s\S]+?\n\)/.exec(readme) ?? []
+    for (const source of [quickStart, quickStart.replaceAll(/\/\/.*|\s/g, '')]) {
+      const [, ...imported] = await collect({ '/sw.js': source }, origin)
+      expect(imported.map(({ url }) => url.replace(origin, ''))).toEqual([expected])
+    }
+  })
+
+  test('are both builds, where a worker imports both', async () => {
+    const source = "importScripts('/x.js', '/x.development.js')"
+    expect(await urls({ '/sw.js': source })).toEqual(['/sw.js', '/x.js', '/x.development.js'])
   })
 
   test('do not go on for ever', async () => {

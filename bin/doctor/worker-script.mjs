@@ -1,5 +1,6 @@
 // What the worker's source says: which library, and with which options.
 
+import { isLoopback } from './cross-origin.mjs'
 import { targetOf } from './web.mjs'
 
 /**
@@ -33,13 +34,29 @@ const withoutComments = (text) => {
 export const isModule = (text) =>
   /^[ \t]*(?:import(?:\s+[\w$]|\s*[{*"'])|export(?:\s+\w|\s*[{*]))/m.test(text)
 
+/** @param {string} path */
+const isDevelopmentFile = (path) => /\.development\.js$/.test(path)
+
+/**
+ * What one call of `importScripts` imports on this host: the worker of the quick start takes one
+ * file on localhost and another elsewhere.
+ *
+ * @param {string} list Its arguments @param {string} url
+ */
+const importedBy = (list, url) => {
+  const paths = [...list.matchAll(/(["'`])((?:(?!\1)[^$\s])+)\1/g)].map(([, , path = '']) => path)
+  const chooses = /\bhostname\b/.test(list) && paths.some(isDevelopmentFile)
+  const isLocal = isLoopback(new URL(url).hostname)
+  return chooses ? paths.filter((path) => isDevelopmentFile(path) === isLocal) : paths
+}
+
 /** Scripts that a script names outright. @param {Answer} answer @returns {string[]} */
 const importsOf = ({ url, text }) => {
   const code = withoutComments(text)
-  const calls = [...code.matchAll(/\bimportScripts\s{0,20}\(([^)]{0,9999})\)/g)].flatMap(
-    ([, list = '']) =>
-      [...list.matchAll(/(["'`])((?:(?!\1)[^$\s])+)\1/g)].map(([, , path = '']) => path),
-  )
+  // The arguments may have brackets, as those of `test(…)` have.
+  const calls = [
+    ...code.matchAll(/\bimportScripts\s{0,20}\(((?:[^()]|\([^()]{0,200}\)){0,9999})\)/g),
+  ].flatMap(([, list = '']) => importedBy(list, url))
   const statements = [
     ...code.matchAll(
       /^[ \t]*(?:import|export)\b[^;'"]{0,600}?(["'])((?:\.{0,2}\/|https?:)[^"'\s]+)\1/gm,
@@ -52,6 +69,9 @@ const importsOf = ({ url, text }) => {
 
 /** @param {string} text */
 export const libraryVersion = (text) => /\/\*! tokenward (\S+)/.exec(text)?.[1]
+
+/** Whether it has the development build of the library in it. @param {string} text */
+export const isDevelopment = (text) => /\/\*! tokenward \S+ development\b/.test(text)
 
 /** Whether it is nothing but the library. @param {string} text */
 const isLibrary = (text) => text.startsWith('/*! tokenward ')

@@ -1,10 +1,12 @@
 // The worker's script: is it one, does it stay up to date, does its own policy let it work?
 
 import { allows, directiveFor, parsePolicies } from './content-security-policy.mjs'
+import { isLoopback } from './cross-origin.mjs'
 import { describe, isHtml } from './web.mjs'
 import {
   collectScripts,
   findInScripts,
+  isDevelopment,
   isModule,
   libraryVersion,
   mentionsLibrary,
@@ -126,6 +128,7 @@ const checkLibrary = (report, scripts, version) => {
   } else {
     report.pass('worker.library', `It has tokenward ${there ?? '(no version found)'} in it.`)
   }
+  checkBuild(report, scripts)
   if (isModule(texts[0] ?? '')) {
     report.note(
       'worker.type',
@@ -134,6 +137,25 @@ const checkLibrary = (report, scripts, version) => {
       "Register it with createTokenManager(url, { type: 'module' }), or bundle it.",
     )
   }
+}
+
+/** @param {Report} report @param {Script[]} scripts */
+const checkBuild = (report, scripts) => {
+  const found = scripts.find(
+    ({ answer }) => answer.problem === undefined && isDevelopment(answer.text),
+  )
+  if (!found) return
+  const { hostname, pathname } = new URL(found.url)
+  if (isLoopback(hostname)) {
+    return report.pass('worker.development', `${pathname} is the development build.`)
+  }
+  report.warn(
+    'worker.development',
+    `${pathname} has the development build of tokenward.`,
+    'Its error messages are made of sentences, which every user downloads.',
+    'Import tokenward-worker.js where the site is not on localhost, or bundle the worker without ' +
+      'the export condition development.',
+  )
 }
 
 /** @param {Report} report @param {Answer} worker @param {string} scope */

@@ -78,9 +78,22 @@ const transientCodes: readonly string[] = [
   'worker_timeout',
 ] satisfies TokenErrorCode[]
 
+declare const DEVELOPMENT: boolean
+
+/** Where each code is explained; the file is in the package. */
+const explanations = 'tokenward/docs/errors.md'
+
+/** What the production build says: the code, names and values, and where to read on. */
+const withPointer = (code: TokenErrorCode, values = ''): string => {
+  const pointer = `(${explanations}#${code})`
+  // An error that comes over the bridge has its pointer already.
+  return values.endsWith(pointer) ? values : `${code}${values && `: ${values}`} ${pointer}`
+}
+
 /**
- * The one error class of tokenward. Branch on `code`, never on `message`; `message` says what
- * failed and what to do, and never contains a token, a code or another secret.
+ * The one error class of tokenward. Branch on `code`, never on `message`. In the development build
+ * `message` says what failed and what to do; in the production build it has the code, the names and
+ * values, and where to read on. It never contains a token, a code or another secret.
  */
 export class TokenError extends Error {
   override readonly name = 'TokenError'
@@ -89,7 +102,7 @@ export class TokenError extends Error {
   readonly transient: boolean
 
   constructor(code: TokenErrorCode, message: string, cause?: unknown) {
-    super(message, { cause })
+    super(DEVELOPMENT ? message : withPointer(code, message), { cause })
     this.code = code
     this.transient = transientCodes.includes(code)
   }

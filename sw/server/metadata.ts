@@ -66,7 +66,7 @@ export const checkMetadata = (
   must(
     [given.code_challenge_methods_supported ?? 'S256'].flat().includes('S256'),
     'issuer: code_challenge_methods_supported',
-    'must contain S256: the server has to support PKCE.',
+    'lacks S256: the server does not support PKCE with S256.',
   )
   return given
 }

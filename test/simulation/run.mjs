@@ -26,6 +26,7 @@ const bundle = async () => {
     platform: 'node',
     format: 'esm',
     target: 'node20',
+    define: { DEVELOPMENT: 'true' },
     sourcemap: true,
     logLevel: 'warning',
   })
