@@ -9,7 +9,7 @@ import {
   expireToken,
   fetchIn,
   heard,
-  openSignedIn,
+  openAndSignIn,
   refreshesAt,
   requestsTo,
   sessionIn,
@@ -107,7 +107,7 @@ const forge = (
 
 describe('with a key that cannot leave the browser', () => {
   test('a user signs in, calls an API, renews, and calls it again (DP-02, DP-04, DP-06, DP-09)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const { jkt } = await stolenFrom(page)
     const [asked] = authorizationsAt(world.as)
     expect(new URLSearchParams(asked?.query).get('dpop_jkt')).toBe(jkt)
@@ -128,7 +128,7 @@ describe('with a key that cannot leave the browser', () => {
 
   test('the server’s own resource is called with its nonces (DP-06, DP-07)', async () => {
     world.usePolicy(anyServer)
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     for (let i = 0; i < 2; i++) {
       expect(await fetchIn(page, `${world.as.issuer}/userinfo`)).toMatchObject(asAlice)
     }
@@ -140,12 +140,12 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('on the own origin, the proof is for the URL as it was sent (DP-02)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await fetchIn(page, '/api/me?a=1#b')).toMatchObject(asAlice)
   })
 
   test('a megabyte is sent again whole for a new nonce, and nothing is renewed (DP-06)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await me(page)
     world.api.setDpopNonce('api-nonce-2')
     world.api.clearRequests()
@@ -158,7 +158,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a request with a DPoP header of its own is left alone, and no redirect takes a proof elsewhere (IN-06, IN-10, M17)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const headers = { DPoP: 'made up' }
     expect(await fetchIn(page, `${world.api.url}/me`, { headers })).toMatchObject({ status: 401 })
     expect(requestsTo(world.api, '/me')).toMatchObject([{ authorization: 'none' }])
@@ -171,7 +171,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a nonce that CORS hides makes one request more at most, and a problem (DP-06, pitfall 55)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     world.api.hideHeaders('dpop-nonce www-authenticate')
     expect(await me(page)).toMatchObject({ status: 401 })
     expect(requestsTo(world.api, '/me')).toHaveLength(2)
@@ -180,7 +180,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a worker that was stopped has its key and its nonces again (DP-07, DP-10)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await me(page)
     const { jkt } = await stolenFrom(page)
     await stopWorkers(page)
@@ -195,7 +195,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a page can read the tokens and not the key, and without it they are refused everywhere (DP-01, DP-04)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await me(page)).toMatchObject(asAlice)
     const { accessToken = '', refreshToken = '', exported } = await stolenFrom(page)
     expect(exported).toEqual(Array(3).fill('InvalidAccessError'))
@@ -230,7 +230,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('signing out destroys the key, and the next sign-in has another one (DP-11)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const { jkt } = await stolenFrom(page)
     expect(await countKeys(page)).toBe(1)
     await page.evaluate(() => window.auth.logout({ local: true }))
@@ -242,7 +242,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a silent login brings a token for the same key (DP-10)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const { jkt } = await stolenFrom(page)
     await expireToken(world, page)
     world.as.revokeRefreshTokens()
@@ -255,7 +255,7 @@ describe('with a key that cannot leave the browser', () => {
 
 /** A page with an expired token, whose worker has just had an answer on a connection it keeps. */
 const openWarm = async (world: World): Promise<Page> => {
-  const page = await openSignedIn(world)
+  const page = await openAndSignIn(world)
   await page.evaluate(() => window.auth.renew())
   await expireToken(world, page)
   world.as.clearRequests()

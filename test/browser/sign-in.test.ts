@@ -6,8 +6,8 @@ import {
   fetchIn,
   heard,
   landIn,
+  openAndSignIn,
   openApp,
-  openSignedIn,
   sessionIn,
   signIn,
   startLogin,
@@ -242,7 +242,7 @@ describe('an error from the server', () => {
   })
 
   test('does not end a session that is there', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const state = await beginSignIn(page)
     const iss = encodeURIComponent(world.as.issuer)
     await visit(page, toCallback(`?error=temporarily_unavailable&state=${state}&iss=${iss}`))
@@ -286,7 +286,7 @@ describe('a second arrival at the callback', () => {
   })
 
   test('is not what a reload of the landing page is (CB-06)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await page.reload()
     await page.evaluate(() => window.auth.ready)
     expect(page.url()).toBe(world.url)
@@ -296,7 +296,7 @@ describe('a second arrival at the callback', () => {
   })
 
   test('is not what Back from the app is (CB-06)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     // Restored as it was or loaded again, as the browser likes.
     await page.goBack({ waitUntil: 'commit' })
     await page.waitForFunction(() => window.auth !== undefined)
@@ -324,7 +324,7 @@ describe('an answer that nobody asked for', () => {
   test('with an unknown state leaves the session alone (CB-07)', async () => {
     const context = await world.newProfile()
     const bystander = await openApp(context, `${world.url}other`)
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     const before = await sessionIn(page)
     const heardBefore = await eventsIn(bystander)
     world.as.clearRequests()
@@ -483,7 +483,7 @@ describe('a worker that is stopped while it redeems the code', () => {
 
   test('lets a hidden frame run into its time limit, and the next one works (CB-15, SI-04)', async () => {
     world.useWorker('silentLoginTimeout: 2,')
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const bystander = await openApp(page.context(), `${world.url}other`)
     const { stop } = await workerStopper(bystander)
     world.as.clearRequests()
@@ -622,7 +622,7 @@ describe('the issuer', () => {
     const metadata = JSON.stringify(await found.json())
     world.as.clearRequests()
     world.useWorker(`issuer: ${metadata},`)
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await expectWorking(page)
     expect(world.as.requests.filter(({ path }) => path.includes('.well-known'))).toEqual([])
   })
@@ -685,7 +685,7 @@ describe('a device whose clock is wrong', () => {
   ] as const) {
     test(`${name} signs in and refreshes all the same (RF-12, TK-06)`, async () => {
       world.useWorker('', wrongClock(hours))
-      const page = await openSignedIn(world)
+      const page = await openAndSignIn(world)
       await expectWorking(page)
       world.as.expireAccessTokens()
       await expectWorking(page)

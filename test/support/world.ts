@@ -10,6 +10,7 @@ import { startAuthorizationServer } from '../../demo/authorization-server.mjs'
 import { startSite } from '../../demo/site.mjs'
 import type { Session, SessionEvent, TokenManager } from '../../src/index.js'
 import { launchOptions } from './browser.mjs'
+import { seedSession } from './seeded-session.js'
 import { NONCE, strictHeaders } from './strict-policy.js'
 
 const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -135,6 +136,7 @@ export const startServers = async (options: WorldOptions = {}) => {
   site.addFile(`${base}sw.js`, { body: workerSource() })
   site.addFile(base, { body: pageSource, type: 'text/html' })
   site.addFile(`${base}other`, { body: pageSource, type: 'text/html' })
+  site.addFile('/blank', { body: '<!doctype html>', type: 'text/html' })
   if (options.otherBase) {
     const body = pageFor(managerCall(options.otherBase))
     site.addFile(`${options.otherBase}sw.js`, { body: workerSource() })
@@ -150,6 +152,8 @@ export const startServers = async (options: WorldOptions = {}) => {
     databaseName: `tokenward ${as.issuer} ${clientId}`,
     /** URL of the app. */
     url: site.origin + base,
+    /** URL of a page that is not the app's: it loads nothing. */
+    blankUrl: `${site.origin}/blank`,
     workerSource,
     pageFor,
     pageSource,
@@ -309,10 +313,19 @@ export const heard = (page: Page, event: string): Promise<unknown> =>
     event.split(' '),
   )
 
-/** A page with a signed-in user. */
-export const openSignedIn = async (world: World, context?: BrowserContext): Promise<Page> => {
+/** A page of the app that signed in by itself: for tests about that, DPoP, and tokens in memory. */
+export const openAndSignIn = async (world: World, context?: BrowserContext): Promise<Page> => {
   const page = await openApp(context ?? (await world.newProfile()), world.url)
   await signIn(page)
+  return page
+}
+
+/** A page with a signed-in user, in a new profile: the session is there before the app. */
+export const openSignedIn = async (world: World, context?: BrowserContext): Promise<Page> => {
+  const page = await (context ?? (await world.newProfile())).newPage()
+  await seedSession(world, page)
+  await page.goto(world.url)
+  await page.evaluate(() => window.auth.ready)
   return page
 }
 
