@@ -223,7 +223,8 @@ describe('an afternoon without network', () => {
     await restart()
     await says(offline(0))
     await expect.poll(names).toEqual(['North meadow'])
-    expect(await sessionIn(page)).toMatchObject({ state: 'stale' })
+    // The worker may be trying to renew just then.
+    await expect.poll(() => sessionIn(page)).toMatchObject({ state: 'stale' })
     await record.note('The network goes, the access token expires, the app is closed and opened')
 
     await make(['Oak row', 'Beehives', 'Ditch', 'Gate', 'Scarecrow'])
