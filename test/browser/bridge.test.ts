@@ -81,7 +81,7 @@ describe('raw Comlink frames to the running worker', () => {
   const code = [raw('self.pwned = 1; return Object.keys(self)')]
   const methods = ['hello', 'session', 'login', 'renew', 'logout']
   const frames = [
-    // new (proxy.method.constructor)('return secret'), the probe of M14
+    // new (proxy.method.constructor)('return secret')
     ...methods.flatMap((name) => [
       { type: 'CONSTRUCT', path: [name, 'constructor'], argumentList: code },
       { type: 'APPLY', path: [name, 'constructor'], argumentList: code },
@@ -110,7 +110,7 @@ describe('raw Comlink frames to the running worker', () => {
     },
   ].map((frame, index) => ({ id: `frame ${index}`, ...frame }))
 
-  test('run nothing, read nothing, change nothing (M14, BR-01, BR-02)', async () => {
+  test('run nothing, read nothing, change nothing (BR-01, BR-02)', async () => {
     const page = await openSignedIn(world)
     const before = await stateOf(page)
     expect(await replay(page, frames)).toEqual(frames.map(() => 'dropped'))
@@ -145,7 +145,7 @@ describe('a flood', () => {
     expect(ports).toBeLessThanOrEqual(257)
   })
 
-  test('of forged announcements signs nobody in or out, and asks the server nothing (BR-07, B71)', async () => {
+  test('of forged announcements signs nobody in or out, and asks the server nothing (BR-07)', async () => {
     const page = await openSignedIn(world)
     const forging = await openApp(page.context(), `${world.url}other`)
     const before = await stateOf(page)
@@ -217,7 +217,7 @@ describe('ports', () => {
     expect((await look(page)).ports).toBeLessThan(10)
   }, 180_000)
 
-  test('to a worker that is stopped do not keep a call waiting (BR-05, M15)', async () => {
+  test('to a worker that is stopped do not keep a call waiting (BR-05)', async () => {
     const page = await openSignedIn(world)
     await stopWorkers(page)
     const sessions = Promise.all(Array.from({ length: 20 }, () => sessionIn(page)))

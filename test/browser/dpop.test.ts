@@ -157,7 +157,7 @@ describe('with a key that cannot leave the browser', () => {
     expect(refreshesAt(world.as)).toEqual([])
   })
 
-  test('a request with a DPoP header of its own is left alone, and no redirect takes a proof elsewhere (IN-06, IN-10, M17)', async () => {
+  test('a request with a DPoP header of its own is left alone, and no redirect takes a proof elsewhere (IN-06, IN-10)', async () => {
     const page = await openAndSignIn(world)
     const headers = { DPoP: 'made up' }
     expect(await fetchIn(page, `${world.api.url}/me`, { headers })).toMatchObject({ status: 401 })
@@ -170,7 +170,7 @@ describe('with a key that cannot leave the browser', () => {
     expect(world.sameOriginApi.requests).toEqual([])
   })
 
-  test('a nonce that CORS hides makes one request more at most, and a problem (DP-06, pitfall 55)', async () => {
+  test('a nonce that CORS hides makes one request more at most, and a problem (DP-06)', async () => {
     const page = await openAndSignIn(world)
     world.api.hideHeaders('dpop-nonce www-authenticate')
     expect(await me(page)).toMatchObject({ status: 401 })
@@ -248,7 +248,7 @@ describe('with a key that cannot leave the browser', () => {
     world.as.revokeRefreshTokens()
     expect(await me(page)).toMatchObject({ status: 200, body: { jkt } })
     expect(authorizationsAt(world.as).at(-1)?.query).toContain('prompt=none')
-    // Of a dead token, the second answer is believed (F4).
+    // Of a dead token, the second answer is believed.
     expect(refreshesAt(world.as).map(({ status }) => status)).toEqual([400, 400])
   })
 })
@@ -264,7 +264,7 @@ const openWarm = async (world: World): Promise<Page> => {
 }
 
 describe('an answer that is lost on a connection that was used before', () => {
-  test('is asked for by the browser with the same proof, and then by the worker with a new one (F4)', async () => {
+  test('is asked for by the browser with the same proof, and then by the worker with a new one', async () => {
     const page = await openWarm(world)
     expect(await me(page)).toMatchObject(asAlice)
     expect(refreshesAt(world.as).map(({ status }) => status)).toEqual([0, 400, 200])
@@ -272,7 +272,7 @@ describe('an answer that is lost on a connection that was used before', () => {
     expect(await sessionIn(page)).toMatchObject({ state: 'fresh' })
   })
 
-  test('where the server rotates each time, a silent login repairs it (F4, RF-07)', async () => {
+  test('where the server rotates each time, a silent login repairs it (RF-07)', async () => {
     const server = { dpopNonce: true, consentRemembered: true, rotate: 'always' } as const
     const rotating = await startWorld({ workerOptions, server })
     try {

@@ -255,7 +255,7 @@ describe('a prerendered page', () => {
     expect(silentAttempts()).toHaveLength(1)
   })
 
-  test('has tokens for its requests, but signs in only when it is shown (SI-09, B75)', async () => {
+  test('has tokens for its requests, but signs in only when it is shown (SI-09)', async () => {
     const { shown, early } = await openPrerendering()
     expect(await me(early)).toBe(200)
     await early.evaluate('void auth.login().catch(() => {})')

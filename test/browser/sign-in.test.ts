@@ -109,7 +109,7 @@ describe('signing in', () => {
     expect(codeExchanges()).toHaveLength(1)
   })
 
-  test('never shows the callback to the site’s server (CB-01, M1)', async () => {
+  test('never shows the callback to the site’s server (CB-01)', async () => {
     const page = await open()
     await signIn(page)
     expect(world.site.requests.filter(({ path }) => path.includes('tokenward/'))).toEqual([])
@@ -193,7 +193,7 @@ describe('the return URL', () => {
 })
 
 describe('two tabs that sign in at once', () => {
-  test('both arrive, as one user, and neither signs the other out (M33)', async () => {
+  test('both arrive, as one user, and neither signs the other out', async () => {
     const context = await world.newProfile()
     const pages = [await openApp(context, world.url), await openApp(context, `${world.url}other`)]
     const [first, second] = pages as [Page, Page]
@@ -217,7 +217,7 @@ describe('two tabs that sign in at once', () => {
 })
 
 describe('an error from the server', () => {
-  test('arrives as an event in the tab that lands, and only there (CB-07, M38)', async () => {
+  test('arrives as an event in the tab that lands, and only there (CB-07)', async () => {
     world.as.setAutoSignIn(undefined)
     const context = await world.newProfile()
     const bystander = await openApp(context, `${world.url}other`)
@@ -399,7 +399,7 @@ describe('an answer that nobody asked for', () => {
     await heard(page, 'problem invalid_grant')
   })
 
-  test('in the fragment is not read, and the landing URL does not inherit it (CB-03, M3)', async () => {
+  test('in the fragment is not read, and the landing URL does not inherit it (CB-03)', async () => {
     const page = await open()
     const state = await beginSignIn(page)
     world.as.clearRequests()
@@ -452,7 +452,7 @@ describe('an answer that nobody asked for', () => {
 
 describe('a worker that is stopped while it redeems the code', () => {
   // Chromium may go on to the network's inert page then, or keep the page that was to be left.
-  test('has the app told when it is opened next, once (CB-15, M13)', async () => {
+  test('has the app told when it is opened next, once (CB-15)', async () => {
     const context = await world.newProfile()
     const urls = callbackUrls(context)
     const bystander = await openApp(context, `${world.url}other`)
@@ -535,7 +535,7 @@ describe('an app that calls login() whenever nobody is signed in', () => {
 })
 
 describe('login.html', () => {
-  test('linked from another site, prefetched or prerendered, begins nothing (AR-08, T9, B75)', async () => {
+  test('linked from another site, prefetched or prerendered, begins nothing (AR-08)', async () => {
     world.usePolicy({ page: { 'require-trusted-types-for': undefined } })
     const page = await open()
     const target = `${world.url}tokenward/login.html`

@@ -121,7 +121,7 @@ describe('when the refresh token is dead', () => {
     expect(second.status).toBe(403)
   })
 
-  test('an answer without a refresh token is fine, and the next renewal is silent again (F3)', async () => {
+  test('an answer without a refresh token is fine, and the next renewal is silent again', async () => {
     const page = await openSpent()
     expect(await me(page)).toMatchObject(asAlice)
     await shiftClock(page, 2 * hour)
@@ -403,7 +403,7 @@ describe('with an authorization endpoint that can be told what to answer', () =>
 })
 
 describe('when there is no answer', () => {
-  test('timeout: the session is stale, the pages are told once (SI-04, D7)', async () => {
+  test('timeout: the session is stale, the pages are told once (SI-04)', async () => {
     world.useWorker('silentLoginTimeout: 1')
     const page = await openSpent()
     world.as.setFault({ path: '/auth', kind: 'hang' })
@@ -470,7 +470,7 @@ describe('what a timeout says (SI-04)', () => {
     expect(await whyNot(page)).toMatch(/^timeout: .*did not answer/)
   })
 
-  test('the server showed a page, or forbids frames (B77)', async () => {
+  test('the server showed a page, or forbids frames', async () => {
     const page = await open()
     world.as.setFault({ path: '/auth', kind: 'html', headers: { 'x-frame-options': 'DENY' } })
     expect(await whyNot(page)).toMatch(/^timeout: .*showed a page.*X-Frame-Options/)
@@ -478,16 +478,16 @@ describe('what a timeout says (SI-04)', () => {
     expect(await whyNot(page)).toMatch(/^timeout: .*showed a page.*its log says why/)
   })
 
-  test('the page is cross-origin isolated, and the server not made for that (M40)', async () => {
+  test('the page is cross-origin isolated, and the server not made for that', async () => {
     world.usePolicy({ more: isolation })
     const page = await open()
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(true)
     expect(await whyNot(page)).toMatch(/^timeout: .*Cross-Origin-Resource-Policy/)
   })
 
-  test('the frame never got to the worker: something in the browser stopped it (B81)', async () => {
+  test('the frame never got to the worker: something in the browser stopped it', async () => {
     const page = await open()
-    // A blocker that puts frames into a sandbox keeps them from the worker (M6).
+    // A blocker that puts frames into a sandbox keeps them from the worker.
     await page.evaluate(() => {
       const create = document.createElement.bind(document) as typeof document.createElement
       document.createElement = ((name: string) => {

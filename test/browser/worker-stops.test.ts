@@ -74,7 +74,7 @@ const stopAt = async (
   await stop()
   await detach()
   // The browser gives the request to the next worker; an answer of the API that is on its way to
-  // the page just then is lost, as with any network error (F8).
+  // the page just then is lost, as with any network error.
   const first = await answer
   const lost = first.error && requestsTo(api, '/me').some(({ status }) => status === 200)
   if (!lost) expect(first).toMatchObject(asAlice)
@@ -135,7 +135,7 @@ describe('a worker that is stopped every 20 ms through a renewal loses no sessio
     }
   }
 
-  test('where it forgets the consent, but silent logins work (RF-07, M34)', () =>
+  test('where it forgets the consent, but silent logins work (RF-07)', () =>
     inWorldWith({}, async (other) => {
       const page = await openSignedIn(other)
       await page.evaluate(() => window.auth.checkSession())
@@ -173,7 +173,7 @@ describe('a worker that is stopped', () => {
   })
 
   test.each(['drop-before', 'delay', 'delay-after'] as const)(
-    'and again during the repair, %s: the next request finds the session well (M12)',
+    'and again during the repair, %s: the next request finds the session well',
     async (fault) => {
       const page = await openSignedIn(world)
       await page.evaluate(() => window.auth.checkSession())

@@ -126,7 +126,7 @@ const watch = async (
 
 const forget = ({ as }: Servers) => as.expireAccessTokens()
 
-describe.concurrent('a worker that the browser has stopped for want of events (F11)', () => {
+describe.concurrent('a worker that the browser has stopped for want of events', () => {
   test('renews once for the next request, then takes its time (RF-05, RF-06)', async () => {
     const refresh = { path: '/token', grantType: 'refresh_token', times: 1 } as const
     let afterIdle = 0
