@@ -1,9 +1,19 @@
 import { defineConfig } from 'vitest/config'
+import { limit } from './test/support/machine.mjs'
 
 const common = {
   environment: 'node',
+  testTimeout: limit(5_000),
+  hookTimeout: limit(10_000),
   // See esbuild.config.mjs.
   alias: { 'workbox-window': 'workbox-window/build/workbox-window.prod.mjs' },
+}
+
+/** For what starts processes. No test waits this long unless something has gone wrong. */
+const patient = {
+  testTimeout: limit(60_000),
+  hookTimeout: limit(60_000),
+  expect: { poll: { timeout: limit(10_000) } },
 }
 
 /** For what needs dist/. */
@@ -42,8 +52,7 @@ export default defineConfig({
             'test/vite-pwa.test.ts',
           ],
           globalSetup,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          ...patient,
         },
       },
       {
@@ -55,8 +64,7 @@ export default defineConfig({
           include: ['test/browser/*.test.ts'],
           // Each file has servers and a browser of its own, so two can run side by side.
           maxWorkers: 2,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          ...patient,
         },
       },
       {
@@ -67,7 +75,8 @@ export default defineConfig({
           name: 'unattended',
           globalSetup,
           include: ['test/unattended/*.test.ts'],
-          testTimeout: 240_000,
+          ...patient,
+          testTimeout: limit(240_000),
         },
       },
     ],

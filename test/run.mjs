@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findBrowser } from './support/browser.mjs'
 import { installDependencies } from './support/install.mjs'
+import { slowness } from './support/machine.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const path = (...parts) => join(root, ...parts)
@@ -237,6 +238,7 @@ const runAll = async (names) => {
     process.env.CHROME_PATH = await findBrowser({ install: true })
     console.log(`Browser: ${process.env.CHROME_PATH}`)
   }
+  if (slowness > 1) console.log(`The machine is busy: time limits times ${slowness}`)
   const failedStep = await runSteps(names)
   // A step that isn't tests, or that broke down before its tests, must not count as nothing.
   if (failedStep && totals.failed === 0) totals.failed = 1

@@ -10,6 +10,7 @@ import {
   openSignedIn,
   sessionIn,
   signIn,
+  soonGivenUp,
   useWorld,
 } from '../support/world.js'
 
@@ -364,7 +365,7 @@ describe('checkSession()', () => {
   })
 
   test('takes no frame that forbids itself for a no: timeout', async () => {
-    world.useWorker('silentLoginTimeout: 1,')
+    world.useWorker(soonGivenUp(1))
     const page = await openApp(await world.newProfile(), world.url)
     const headers = { 'x-frame-options': 'DENY' }
     world.as.setFault({ path: '/auth', kind: 'html', headers })

@@ -10,6 +10,7 @@ import {
   openApp,
   sessionIn,
   signIn,
+  soonGivenUp,
   startLogin,
   useWorld,
   workerStopper,
@@ -482,7 +483,7 @@ describe('a worker that is stopped while it redeems the code', () => {
   })
 
   test('lets a hidden frame run into its time limit, and the next one works (CB-15, SI-04)', async () => {
-    world.useWorker('silentLoginTimeout: 2,')
+    world.useWorker(soonGivenUp(2))
     const page = await openAndSignIn(world)
     const bystander = await openApp(page.context(), `${world.url}other`)
     const { stop } = await workerStopper(bystander)

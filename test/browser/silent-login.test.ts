@@ -14,6 +14,7 @@ import {
   requestsTo,
   shiftClock,
   signIn,
+  soonGivenUp,
   startWorld,
   stopWorkers,
   useWorld,
@@ -404,7 +405,7 @@ describe('with an authorization endpoint that can be told what to answer', () =>
 
 describe('when there is no answer', () => {
   test('timeout: the session is stale, the pages are told once (SI-04)', async () => {
-    world.useWorker('silentLoginTimeout: 1')
+    world.useWorker(soonGivenUp(1))
     const page = await openSpent()
     world.as.setFault({ path: '/auth', kind: 'hang' })
     const answers = await Promise.all(Array.from({ length: 5 }, () => me(page)))
@@ -460,7 +461,7 @@ describe('what a timeout says (SI-04)', () => {
     return error
   }
   const open = async () => {
-    world.useWorker('silentLoginTimeout: 1')
+    world.useWorker(soonGivenUp(1))
     return await openApp(await world.newProfile(), world.url)
   }
 
@@ -599,7 +600,7 @@ describe('a sign-in in another tab', () => {
   })
 
   test('while a hidden frame is under way: both tabs go on (RF-11)', async () => {
-    world.useWorker('silentLoginTimeout: 2')
+    world.useWorker(soonGivenUp(2))
     const context = await world.newProfile()
     const page = await openSpent(context)
     const other = await openApp(context, world.url)

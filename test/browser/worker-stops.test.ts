@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Page } from 'playwright-core'
 import { describe, expect, test } from 'vitest'
+import { limit } from '../support/machine.mjs'
 import {
   authorizationsAt,
   eventsIn,
@@ -11,6 +12,7 @@ import {
   refreshesAt,
   requestsTo,
   signIn,
+  soonGivenUp,
   startWorld,
   stopWorkers,
   useWorld,
@@ -21,7 +23,7 @@ import {
 
 const world = useWorld({
   server: { consentRemembered: true, issueRefreshTokenAlways: true },
-  workerOptions: 'silentLoginTimeout: 2,',
+  workerOptions: soonGivenUp(2),
 })
 
 const asAlice = { status: 200, body: { sub: 'alice' } }
@@ -190,7 +192,7 @@ describe('a worker that is stopped', () => {
       await stopWorkers(page)
       // Mostly the browser gives a request to a second worker, and not to a third.
       expect([200, 'TypeError']).toContain((await answer).status ?? (await answer).error)
-      await expect.poll(() => me(world, page), { timeout: 20_000 }).toMatchObject(asAlice)
+      await expect.poll(() => me(world, page), { timeout: limit(20_000) }).toMatchObject(asAlice)
       expect(await alarmsIn(page)).toEqual([])
     },
   )
