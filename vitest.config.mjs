@@ -62,7 +62,9 @@ export default defineConfig({
           name: 'browser',
           globalSetup,
           include: ['test/browser/*.test.ts'],
-          // Each file has servers and a browser of its own, so two can run side by side.
+          // Each file has servers and a browser of its own, so two can run side by side. What they
+          // import they share: half a minute of loading.
+          isolate: false,
           maxWorkers: 2,
           ...patient,
         },
