@@ -105,10 +105,10 @@ function environment(values, edition) {
 /** @param {Awaited<ReturnType<typeof startSite>>} site */
 async function addBuiltFiles(site) {
   const copies = {
-    '/tokenward.js': 'dist/page.standalone.js',
-    '/page.standalone.js.map': 'dist/page.standalone.js.map',
-    '/tokenward-worker.js': 'dist/worker.classic.js',
-    '/worker.classic.js.map': 'dist/worker.classic.js.map',
+    '/tokenward.js': 'dist/development/page.standalone.js',
+    '/page.standalone.js.map': 'dist/development/page.standalone.js.map',
+    '/tokenward-worker.js': 'dist/development/worker.classic.js',
+    '/worker.classic.js.map': 'dist/development/worker.classic.js.map',
     '/jquery.js': 'node_modules/jquery/dist/jquery.min.js',
   }
   for (const [path, file] of Object.entries(copies)) {

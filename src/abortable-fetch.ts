@@ -2,7 +2,7 @@ import { CANCEL_MARK, type Cancellation, PROTOCOL } from './shared/protocol.js'
 
 const hasBody = ({ method }: Request): boolean => method !== 'GET' && method !== 'HEAD'
 
-/** The request with another URL: a request as the `init` of another would lose its body. */
+/** Copies a request to another URL. As the `init` of another, a request loses its body. */
 const withUrl = async (request: Request, url: string): Promise<Request> => {
   const { method, headers, mode, credentials, cache, redirect } = request
   const { referrer, referrerPolicy, integrity, keepalive, signal } = request
@@ -14,10 +14,10 @@ const withUrl = async (request: Request, url: string): Promise<Request> => {
 }
 
 /**
- * `fetch` whose `signal` reaches the API even before there is an answer: browsers do not tell a
- * service worker that a page has given up a request until then. For calls that are worth it, and
- * for libraries that take a `fetch`. Where no worker controls the page, and in workers, it is
- * `fetch` itself.
+ * `fetch` whose `signal` cancels the request at the API even before it answers: until then,
+ * browsers do not pass an abort on to the service worker. For expensive calls, and for libraries
+ * that take a `fetch`. In a page without a controlling worker, and in workers, it is `fetch`
+ * itself.
  *
  * @example
  * const search = new AbortController()
@@ -32,7 +32,7 @@ export const abortableFetch = async (
   const isRequest = input instanceof Request
   const signal = init?.signal === undefined && isRequest ? input.signal : init?.signal
   if (!worker || !signal || signal.aborted) return await fetch(input, init)
-  // The fragment is the one part of a URL that the worker sees and no server ever does.
+  // The worker sees the fragment of a URL; servers never do.
   const id = crypto.randomUUID()
   const url = new URL(isRequest ? input.url : input, document.baseURI)
   url.hash = CANCEL_MARK + id
@@ -42,7 +42,7 @@ export const abortableFetch = async (
   try {
     return await fetch(isRequest ? await withUrl(input, url.href) : url, init)
   } finally {
-    // From here on, the browser itself tells the worker.
+    // From here on, the browser itself passes an abort on to the worker.
     signal.removeEventListener('abort', cancel)
   }
 }

@@ -2,8 +2,8 @@ import type { FrameEnd } from './shared/protocol.js'
 
 /**
  * Runs a hidden frame from `url` until it reaches `doneUrl`, for `limit` ms at most, and removes
- * it in every case. While the frame is at the authorization server its location cannot be read;
- * in between, the worker answers each of our own pages with a redirect.
+ * it in every case. The page cannot read the frame's location while that is the authorization
+ * server's; the worker answers each auth page in between with a redirect.
  */
 export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Promise<FrameEnd> =>
   new Promise((resolve) => {
@@ -12,7 +12,7 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
     frame.tabIndex = -1
     frame.setAttribute('aria-hidden', 'true')
     frame.style.display = 'none'
-    // Chrome asks this of a frame that goes to a server on the user's own network.
+    // Chrome requires this of a frame that loads a server on the user's own network.
     frame.allow = 'local-network-access *'
     let loaded = false
 
@@ -23,7 +23,7 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
       resolve({ end, loaded, isolated: window.crossOriginIsolated === true })
     }
     const onViolation = ({ effectiveDirective, disposition }: SecurityPolicyViolationEvent) => {
-      // A policy that only reports has blocked nothing.
+      // A report-only policy blocks nothing.
       if (effectiveDirective === 'frame-src' && disposition === 'enforce') finish('blocked')
     }
     const timer = setTimeout(finish, limit, 'timeout')
@@ -33,7 +33,7 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
       try {
         if (frame.contentWindow?.location.href.startsWith(doneUrl)) finish('done')
       } catch {
-        // Still at the authorization server, or at a page of the browser that says it is blocked.
+        // The frame shows the authorization server, or the browser's error page.
       }
     })
     frame.src = url

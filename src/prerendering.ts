@@ -5,10 +5,10 @@ declare global {
   }
 }
 
-/** Is this page shown only in advance, so that it must not do anything yet? */
+/** Does the browser load this page in advance, so that it must not act yet? */
 export const isPrerendering = (): boolean => document.prerendering === true
 
-/** Resolves once the user really sees the page. */
+/** Resolves once the user sees the page. */
 export const whenShown = async (): Promise<void> => {
   if (!isPrerendering()) return
   await new Promise((resolve) =>

@@ -1,5 +1,7 @@
 import { Workbox } from 'workbox-window'
+import { absoluteUrl } from './absolute-url.js'
 import { TokenError } from './shared/errors.js'
+import { withTimeLimit } from './time-limit.js'
 
 /** How the app's worker is registered; as in `navigator.serviceWorker.register`. */
 export interface RegisterOptions {
@@ -14,7 +16,7 @@ export interface RegisterOptions {
 /** URL of the worker script: a string, a `URL`, or the app's own `TrustedScriptURL`. */
 export type ScriptUrl = string | { toJSON(): string }
 
-/** What TypeScript's DOM does not know yet. @see https://www.w3.org/TR/trusted-types/ */
+/** Missing in TypeScript's DOM types. @see https://www.w3.org/TR/trusted-types/ */
 interface TrustedTypes {
   createPolicy(
     name: string,
@@ -22,19 +24,19 @@ interface TrustedTypes {
   ): { createScriptURL(input: string): ScriptUrl }
 }
 
-/** Where a page keeps the URL that was trusted in it, whichever copy of tokenward asked. */
+/** Key under which all copies of tokenward in a page keep the URL that it trusts. */
 const trustedUrl: unique symbol = Symbol.for('tokenward')
 
-/** ms to wait for somebody else to register a worker. */
+/** ms to wait for the app to register its worker. */
 const adoptLimit = 10_000
-/** There is no event for a new registration. ms */
+/** ms between two looks, since no event announces a registration. */
 const adoptInterval = 100
-/** ms after which to look again for the worker that has taken another one's place. */
+/** ms after which to look for a worker that has replaced this one. */
 const replaceLimit = 200
-/** ms in which a worker that was asked to take control of this page does so. */
+/** ms in which a worker takes control of this page after the request to. */
 const claimLimit = 5_000
 
-/** Can this page have a service worker at all? Says why not. */
+/** Throws if this page cannot have a service worker. */
 const checkSupport = (): void => {
   if ('serviceWorker' in navigator) return
   if (globalThis.isSecureContext === false) {
@@ -50,9 +52,9 @@ const checkSupport = (): void => {
 }
 
 /**
- * The URL as `register()` takes it under Trusted Types. The policy answers with this one URL
- * whatever it is asked, and nobody else ever holds it. A page may make it only once, so what came
- * out of it is kept for the next manager and the next copy of the library.
+ * The URL as `register()` takes it under Trusted Types. The policy returns this one URL for every
+ * input, and no other code holds it. A page may create it only once, so the page keeps its result
+ * for the next manager and the next copy of the library.
  */
 const trust = (url: ScriptUrl): ScriptUrl => {
   if (typeof url === 'object' && !(url instanceof URL)) return url
@@ -65,17 +67,17 @@ const trust = (url: ScriptUrl): ScriptUrl => {
       page[trustedUrl] = policy.createScriptURL('')
     }
   } catch {
-    // No Trusted Types here; or they forbid the policy, and the browser may ask for none.
+    // No Trusted Types here. Or the page forbids the policy, and may still accept a plain string.
   }
   return (isTrusted() && page[trustedUrl]) || url
 }
 
-/** Registers the worker script, or resolves with the registration that is there already. */
+/** Registers the worker script, or resolves with the existing registration. */
 const register = async (url: ScriptUrl, options: RegisterOptions) => {
   try {
-    // never from the HTTP cache: a security fix must reach users at once
+    // Never from the HTTP cache: a security fix must reach users at once.
     const workbox = new Workbox(trust(url) as string, { ...options, updateViaCache: 'none' })
-    // Undefined only where there are no service workers: that has been checked before.
+    // Undefined only without service workers: see checkSupport.
     return (await workbox.register({ immediate: true })) as ServiceWorkerRegistration
   } catch (cause) {
     throw new TokenError(
@@ -90,15 +92,15 @@ const register = async (url: ScriptUrl, options: RegisterOptions) => {
 }
 
 /**
- * Waits for the registration that the app's own tooling makes for this page: the one with this
- * scope, where one is given, since until a nested one is active, an outer one is found instead.
+ * Waits for the registration that the app's own tooling makes for this page. With `scope`, only
+ * that one counts: until a nested worker is active, the browser finds an outer one instead.
  */
 const adopt = async (scope: string | undefined): Promise<ServiceWorkerRegistration> => {
-  const url = scope === undefined ? undefined : new URL(scope, location.href).href
+  const url = scope === undefined ? undefined : absoluteUrl(scope)
   for (let waited = 0; waited <= adoptLimit; waited += adoptInterval) {
     const found = await navigator.serviceWorker.getRegistration(url)
     const isWanted = url === undefined || found?.scope === url
-    // While the script is still being fetched, a registration without any worker is found.
+    // While the browser fetches the script, the registration has no worker.
     if (isWanted && (found?.active ?? found?.waiting ?? found?.installing)) return found
     await new Promise((resolve) => setTimeout(resolve, adoptInterval))
   }
@@ -109,7 +111,7 @@ const adopt = async (scope: string | undefined): Promise<ServiceWorkerRegistrati
   )
 }
 
-/** The registration with the token worker: registered here, or adopted. */
+/** Registers the worker script, or adopts the app's registration. */
 export const findRegistration = async (
   url: ScriptUrl | undefined,
   options: RegisterOptions,
@@ -118,7 +120,7 @@ export const findRegistration = async (
   return url === undefined ? await adopt(options.scope) : await register(url, options)
 }
 
-/** The registration's active worker. Waits as long as one is being installed. */
+/** The registration's active worker. Waits for one that is still being installed. */
 export const whenActive = async (
   registration: ServiceWorkerRegistration,
 ): Promise<ServiceWorker> => {
@@ -132,15 +134,15 @@ export const whenActive = async (
       )
     }
     if (worker.state === 'activated') return worker
-    await new Promise((resolve) => {
+    const changed = new Promise((resolve) => {
       worker.addEventListener('statechange', resolve, { once: true })
-      // While it is replaced, a worker may be redundant and still the active one.
-      setTimeout(resolve, replaceLimit)
     })
+    // A worker that is being replaced may be redundant and still the active one.
+    await withTimeLimit(replaceLimit, changed)
   }
 }
 
-/** Resolves once the registration's worker controls this page; `claim` asks it to. */
+/** Resolves once the registration's worker controls this page; `claim` requests that. */
 export const whenControlled = async (
   registration: ServiceWorkerRegistration,
   claim: () => Promise<unknown>,
@@ -160,10 +162,9 @@ export const whenControlled = async (
       if (isControlled()) resolve()
     })
   })
-  // After a forced reload (Shift) the page is uncontrolled although the worker is active.
+  // A forced reload (Shift) leaves the page uncontrolled although the worker is active.
   await claim()
-  const late = new Promise((resolve) => setTimeout(resolve, claimLimit))
-  await Promise.race([changed, late])
+  await withTimeLimit(claimLimit, changed)
   if (isControlled()) return
   throw new TokenError('not_controlled', 'The worker did not take control. Reload.')
 }

@@ -1,10 +1,12 @@
+import { createListeners } from './listeners.js'
+import type { SessionEvent } from './session-event.js'
 import { TokenError } from './shared/errors.js'
 import type { Session } from './shared/protocol.js'
-import type { SessionEvent, TokenManager } from './token-manager.js'
+import type { TokenManager } from './token-manager.js'
 
-/** What a {@link TestTokenManager} starts with. */
+/** The start of a {@link TestTokenManager}. */
 export interface TestTokenManagerOptions {
-  /** The signed-in user; what is left out gets a plain value. Default: nobody is signed in. */
+  /** The session at the start; missing fields get plain values. Default: signed out. */
   session?: Partial<Session>
   /** Events that the first listener of `onChange` gets, in this order. */
   events?: SessionEvent[]
@@ -12,12 +14,12 @@ export interface TestTokenManagerOptions {
 
 /** A token manager for unit tests: no worker, no network, the same interface. */
 export interface TestTokenManager extends TokenManager {
-  /** What the code under test has asked for, in order. */
+  /** The calls of the code under test, in order. */
   readonly calls: readonly {
     name: 'login' | 'logout' | 'renew' | 'checkSession'
     input?: unknown
   }[]
-  /** Lets an event happen, as if the worker had told it; it changes `session()` too. */
+  /** Emits an event as if the worker had sent it, and changes `session()` to match. */
   emit(event: SessionEvent): void
 }
 
@@ -40,16 +42,22 @@ const completeSession = (session: Partial<Session>): Session => ({
  * auth.emit({ type: 'signed-out', reason: 'ended' })
  */
 export const createTestTokenManager = (options: TestTokenManagerOptions = {}): TestTokenManager => {
-  const listeners = new Set<(event: SessionEvent) => void>()
   const calls: { name: 'login' | 'logout' | 'renew' | 'checkSession'; input?: unknown }[] = []
   let session = options.session && completeSession(options.session)
-  let waiting = [...(options.events ?? [])]
 
   const emit = (event: SessionEvent) => {
     if (event.type === 'signed-out') session = undefined
     else if ('session' in event && event.session) session = event.session
-    for (const listener of listeners) listener(event)
+    listeners.emit(event)
   }
+  const listeners = createListeners({
+    release: emit,
+    // A failed assertion inside a listener has to reach the test.
+    onThrow: (error) => {
+      throw error
+    },
+  })
+  options.events?.forEach(listeners.keep)
 
   return {
     ready: Promise.resolve(),
@@ -74,18 +82,7 @@ export const createTestTokenManager = (options: TestTokenManagerOptions = {}): T
       if (session) emit({ type: 'signed-out', reason: 'logout' })
       return { server: 'unknown' }
     },
-    onChange: (listener, { signal } = {}) => {
-      if (signal?.aborted) return () => {}
-      const remove = () => listeners.delete(listener)
-      listeners.add(listener)
-      signal?.addEventListener('abort', remove)
-      queueMicrotask(() => {
-        const events = waiting
-        waiting = []
-        for (const event of events) emit(event)
-      })
-      return remove
-    },
-    close: () => listeners.clear(),
+    onChange: listeners.onChange,
+    close: listeners.clear,
   }
 }

@@ -71,15 +71,14 @@ export function assemble({
   bridge: Pick<PageBridge, 'call' | 'publish'>
   changes?: { store?: (store: Store) => Store; silentLogin?: SilentLogin }
 }): Parts {
-  const { root, trace } = config
-  const { now, wait, fetch, online } = platform
-  const note: Note | undefined = trace && ((step, more) => trace({ at: now(), step, ...more }))
+  const { trace } = config
+  const note: Note | undefined =
+    trace && ((step, more) => trace({ at: platform.now(), step, ...more }))
   const reportProblem = (error: TokenError) => session.reportProblem(error)
-  const apiParts = createApiParts({ apis: config.apis, wait })
-  const { forget, resume } = apiParts
+  const apiParts = createApiParts({ config, platform })
   const publish = (event: WireEvent) => {
     // In the background: what was put off needs the token that this is about.
-    if (event.type === 'renewed' || event.type === 'signed-in') void resume()
+    if (event.type === 'renewed' || event.type === 'signed-in') void apiParts.resume()
     return bridge.publish(event)
   }
 
@@ -91,45 +90,35 @@ export function assemble({
   const madeStore = createStore({ config, platform, events })
   const store = changes.store?.(madeStore) ?? madeStore
   const dpop = config.dpop?.({ store, platform, reportProblem })
-  const session = createSession({ store, scope: root, platform, publish, note, dpop, forget })
-  const server = createAuthorizationServer({ config, store, platform, reportProblem, dpop })
+  const disk = { config, platform, note, reportProblem, store, dpop, apiParts }
+  const session = createSession({ ...disk, publish, forget: apiParts.forget })
+  const server = createAuthorizationServer(disk)
 
-  const transactions = createTransactions({ store, now, scope: root })
-  const landing = createLanding({ authUrls: config.authUrls, transactions, session })
-  const signIn = { config, server, transactions, session, landing, note }
-  const login = createLogin({ ...signIn, online, dpop })
-  const callback = createCallback({ ...signIn, now })
-  const logout = createLogout({ config, server, transactions, session })
-  const authPages = createAuthPages({ root, login, callback, logout })
+  const transactions = createTransactions(disk)
+  const known = { ...disk, session, server, transactions }
+  const landing = createLanding(known)
+  const login = createLogin({ ...known, landing })
+  const callback = createCallback({ ...known, landing })
+  const logout = createLogout(known)
+  const authPages = createAuthPages({ config, login, callback, logout })
 
-  const callPage = bridge.call
-  const silentLogin =
-    changes.silentLogin ??
-    createSilentLogin({ config, transactions, session, callPage, platform, note })
-  const refresh = createRefresh({ server, session, now, note })
-  const lockName = `${store.name} renew`
-  const renewal = createRenewal({ config, lockName, session, refresh, silentLogin, platform })
-  const accessToken = createAccessToken({ config, session, renewal, platform })
+  const silentLogin = changes.silentLogin ?? createSilentLogin({ ...known, callPage: bridge.call })
+  const refresh = createRefresh(known)
+  const renewal = createRenewal({ ...known, refresh, silentLogin })
+  const accessToken = createAccessToken({ ...known, renewal })
 
-  const endpoints = createProtocolEndpoints({ server, session, fetch })
+  const endpoints = createProtocolEndpoints(known)
   const intercept = createIntercept({ config, endpoints })
   const cancellation = createCancellation()
   const apiRequest = createApiRequest({
-    ...{ accessToken, renew: renewal.renew, endpoints, platform, dpop, publish, note },
+    ...{ ...known, accessToken, renewal, endpoints, publish: bridge.publish },
   })
-  const pageCalls = createPageCalls({
-    ...{ config, channel: store.name, session, login, logout, landing },
-    ...{ silentLogin, accessToken, renewal, pages: platform.pages, resume },
-  })
-
-  const connected = createConnectedWorker({
-    ...{ name: store.name, scope: root, session, intercept, apiRequest, cancellation, platform },
-  })
+  const requests = { ...known, intercept, endpoints, cancellation, apiRequest }
+  const connected = createConnectedWorker(requests)
+  const tokens = { accessToken, renewal, refresh, silentLogin }
+  const signIn = { login, authPages, callback, logout, landing }
+  const pageCalls = createPageCalls({ ...known, ...signIn, ...tokens })
   apiParts.connect(connected)
 
-  return {
-    ...{ config, intercept, endpoints, cancellation, apiRequest, connected, apiParts, pageCalls },
-    ...{ accessToken, renewal, refresh, silentLogin, login, authPages, callback, logout },
-    ...{ landing, transactions, server, session, store },
-  }
+  return { ...requests, ...signIn, ...tokens, connected, pageCalls }
 }

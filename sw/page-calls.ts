@@ -1,8 +1,10 @@
 import { TokenError } from '../src/shared/errors.js'
 import type { AuthPage, SessionReport, WorkerCalls } from '../src/shared/protocol.js'
+import type { ApiParts } from './offline/api-parts.js'
 import type { Platform } from './platform.js'
 import { activeOf } from './session/records.js'
 import type { WorkerSession } from './session/session.js'
+import type { Store } from './session/store.js'
 import type { Landing } from './sign-in/landing.js'
 import type { Login } from './sign-in/login.js'
 import type { Logout } from './sign-in/logout.js'
@@ -17,15 +19,10 @@ export type PageCallsFor = (
   keepAlive: (work: Promise<unknown>) => void,
 ) => WorkerCalls
 
-/**
- * Creates what pages may call.
- *
- * @param channel Name of the channel on which workers announce changes
- * @param resume Tries what was put off
- */
+/** Creates what pages may call. */
 export function createPageCalls({
   config: { authUrls, root },
-  channel,
+  store: { name: channel },
   session,
   login,
   logout,
@@ -33,11 +30,11 @@ export function createPageCalls({
   silentLogin,
   accessToken,
   renewal,
-  pages,
-  resume,
+  platform: { pages },
+  apiParts: { resume },
 }: {
   config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
-  channel: string
+  store: Pick<Store, 'name'>
   session: Pick<WorkerSession, 'readAgain' | 'report'>
   login: Pick<Login, 'begin'>
   logout: Pick<Logout, 'begin' | 'outcome'>
@@ -45,8 +42,8 @@ export function createPageCalls({
   silentLogin: SilentLogin
   accessToken: Pick<AccessToken, 'backOnline'>
   renewal: Pick<Renewal, 'renew' | 'exclusively'>
-  pages: Platform['pages']
-  resume: () => Promise<unknown>
+  platform: Pick<Platform, 'pages'>
+  apiParts: Pick<ApiParts, 'resume'>
 }): PageCallsFor {
   /** Asks the authorization server by a hidden frame whether it knows the user. */
   const checkSession = singleFlight(

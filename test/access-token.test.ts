@@ -570,7 +570,7 @@ describe('the way to a new token', () => {
     }
     const again = createRenewal({
       config: { leeway: 0, rotationGrace: 0 },
-      lockName: 'lock',
+      store: { name: 'another' },
       session: restarted.session,
       refresh: restarted.refresh,
       silentLogin: silently(failed).silentLogin,

@@ -69,7 +69,7 @@ const createWorld = ({
   })
   const apiRequest = createApiRequest({
     accessToken: { peek: () => peek ?? undefined, get: vi.fn(get) },
-    renew: ({ spoiled }) => renewed(spoiled),
+    renewal: { renew: ({ spoiled }) => renewed(spoiled) },
     endpoints: { includes: ({ href }) => href === endpoint },
     platform,
     publish: async (event) => void told.push(event),

@@ -11,6 +11,7 @@ import {
 import { tmpdir } from 'node:os'
 import { basename, dirname, join, normalize, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { limits, measureFolder } from './structure.mjs'
 
 // Doors of the dependencies, direction of imports and the platform's globals are lint rules
 // (biome.json). Here is what a linter cannot say, and whether those rules bite.
@@ -43,11 +44,30 @@ const steps = [
   'intercept',
   'api-request',
   'access-token',
+  'renewal',
   'refresh',
   'silent-login',
   'login',
+  'callback',
   'logout',
 ]
+
+/** The rooms of the worker, from top to bottom; files beside them are above or below all. */
+const rooms = [
+  'options',
+  'request',
+  'token',
+  'sign-in',
+  'server',
+  'session',
+  'offline',
+  'http',
+  'values',
+]
+const belowRooms = ['platform', 'time-limit', 'single-flight', 'trace']
+
+const targetOf = (file: string, from: string): string =>
+  normalize(join(dirname(file), from)).replace(/\.js$/, '.ts')
 
 describe('the sources', () => {
   test('are named by what they do', () => {
@@ -55,7 +75,7 @@ describe('the sources', () => {
     expect(sources.map(({ file }) => file).filter((file) => vague.test(basename(file)))).toEqual([])
   })
 
-  test('of the worker read no address: its query is for anybody to write (CF-01, M9)', () => {
+  test('of the worker read no address: its query is for anybody to write (CF-01)', () => {
     const reading = /\b(?:self|globalThis)\.location\b|\blocation\.(?:search|hash|href)\b/
     expect(worker.filter(({ text }) => reading.test(text)).map(({ file }) => file)).toEqual([])
   })
@@ -87,6 +107,58 @@ describe('the sources', () => {
     expect([...new Set(packages)].sort()).toEqual(named.sort())
   })
 
+  test('import one another in no circle, types included', () => {
+    const imports = new Map(
+      sources.map(({ file, text }) => [
+        file,
+        importsOf(text)
+          .filter(({ from }) => from.startsWith('.'))
+          .map(({ from }) => targetOf(file, from)),
+      ]),
+    )
+    const done = new Set<string>()
+    const circleFrom = (file: string, path: readonly string[]): string | undefined => {
+      if (path.includes(file)) return [...path.slice(path.indexOf(file)), file].join(' > ')
+      if (done.has(file)) return undefined
+      for (const next of imports.get(file) ?? []) {
+        const circle = circleFrom(next, [...path, file])
+        if (circle) return circle
+      }
+      done.add(file)
+      return undefined
+    }
+    expect(sources.map(({ file }) => circleFrom(file, [])).filter(Boolean)).toEqual([])
+  })
+
+  test('of the worker import downwards only, from room to room', () => {
+    const levelOf = (file: string): number => {
+      const [, room = '', name] = file.split(/[\\/]/)
+      if (name !== undefined) return rooms.indexOf(room)
+      return belowRooms.includes(basename(room, '.ts')) ? rooms.length : -1
+    }
+    const wrong = worker.flatMap(({ file, text }) =>
+      importsOf(text)
+        .map(({ from }) => targetOf(file, from))
+        .filter((target) => target.startsWith('sw') && levelOf(target) < levelOf(file))
+        .map((target) => `${file} imports ${target}`),
+    )
+    expect(wrong).toEqual([])
+    const found = new Set(worker.map(({ file }) => file.split(/[\\/]/).slice(1, -1).join('/')))
+    expect([...found].filter(Boolean).toSorted()).toEqual(rooms.toSorted())
+  })
+
+  test('are short enough to read: files, functions, lists of parameters', () => {
+    const files = ['src', 'sw'].flatMap(measureFolder)
+    expect(files).toHaveLength(sources.length)
+    const long = files.flatMap(({ file, lines, functions }) => [
+      ...(lines > limits.fileLines ? [`${file}: ${lines} lines`] : []),
+      ...functions
+        .filter((each) => each.lines > limits.functionLines || each.parameters > limits.parameters)
+        .map((each) => `${file}: ${each.name}: ${each.lines} lines, ${each.parameters} parameters`),
+    ])
+    expect(long).toEqual([])
+  })
+
   test('keep no variable at module level, because the browser stops a worker at will', () => {
     const variables = sources.flatMap(({ file, text }) =>
       [...text.matchAll(/^(?:export )?(?:let|var) .*/gm)].map(([line]) => `${file}: ${line}`),
@@ -108,7 +180,7 @@ describe('the sources', () => {
 describe('the steps of the flow', () => {
   const flow = worker.filter(({ file }) => steps.includes(basename(file, '.ts')))
 
-  test('do not import one another: token-worker.ts hands them to each other', () => {
+  test('do not import one another: assemble.ts hands them to each other', () => {
     const wrong = flow.flatMap(({ file, text }) =>
       importsOf(text)
         .filter(({ from, typeOnly }) => !typeOnly && steps.includes(basename(from, '.js')))
@@ -117,8 +189,8 @@ describe('the steps of the flow', () => {
     expect(wrong).toEqual([])
   })
 
-  test('come together in token-worker.ts', () => {
-    const wiring = worker.find(({ file }) => file === join('sw', 'token-worker.ts'))
+  test('come together in assemble.ts', () => {
+    const wiring = worker.find(({ file }) => file === join('sw', 'assemble.ts'))
     const imported = importsOf(wiring?.text ?? '').map(({ from }) => basename(from, '.js'))
     const missing = flow
       .map(({ file }) => basename(file, '.ts'))

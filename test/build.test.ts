@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import { runInNewContext } from 'node:vm'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
+import ts from 'typescript'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { build } from '../esbuild.config.mjs'
+import type { TokenError } from '../src/shared/errors.js'
 import { measure } from './size.mjs'
 
 // What is in dist/ and in the package, as a user gets it. Run by `npm test -- checks`.
@@ -60,16 +62,19 @@ describe('the package', () => {
     expect(packed.filter((file) => /^(?:src|sw|test|demo)\/|tsbuildinfo/.test(file))).toEqual([])
   })
 
-  test('can be imported on a server', () => {
-    const code = `
+  test.each([[[]], [['--conditions=development']]])(
+    'can be imported on a server (%j)',
+    (conditions) => {
+      const code = `
       for (const entry of ['tokenward', 'tokenward/testing', 'tokenward/standalone']) {
         const { createTokenManager, createTestTokenManager } = await import(entry)
         if (!(createTokenManager ?? createTestTokenManager)) throw new Error(entry)
       }`
-    const args = ['--input-type=module', '--eval', code]
-    const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
-    expect(status, stderr).toBe(0)
-  })
+      const args = [...conditions, '--input-type=module', '--eval', code]
+      const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+      expect(status, stderr).toBe(0)
+    },
+  )
 })
 
 describe('the lock file', () => {
@@ -91,7 +96,12 @@ describe('the lock file', () => {
   })
 })
 
-describe.each(['dist/worker.js', 'dist/worker.classic.js'])('the worker bundle %s', (file) => {
+describe.each([
+  'dist/worker.js',
+  'dist/worker.classic.js',
+  'dist/development/worker.js',
+  'dist/development/worker.classic.js',
+])('the worker bundle %s', (file) => {
   const text = () => readFileSync(file, 'utf8')
 
   test('runs under a strict policy: no eval, no dynamic import (CF-06)', () => {
@@ -107,29 +117,131 @@ describe.each(['dist/worker.js', 'dist/worker.classic.js'])('the worker bundle %
   })
 })
 
-describe('the classic worker bundle', () => {
+describe.each([
+  ['dist/worker.classic.js', ''],
+  ['dist/development/worker.classic.js', ' development'],
+])('the classic worker bundle %s', (file, kind) => {
   test('is one script that leaves one global, tokenward.createTokenWorker', () => {
     const scope: Record<string, unknown> = { URL, TextEncoder, TextDecoder }
     scope.self = scope
     const before = Object.keys(scope)
-    runInNewContext(readFileSync('dist/worker.classic.js', 'utf8'), scope)
+    runInNewContext(readFileSync(file, 'utf8'), scope)
     expect(Object.keys(scope).filter((name) => !before.includes(name))).toEqual(['tokenward'])
     expect(scope.tokenward).toHaveProperty('createTokenWorker', expect.any(Function))
   })
 
-  test('says its name, version and licence in the first line', () => {
-    const [banner] = readFileSync('dist/worker.classic.js', 'utf8').split('\n')
-    expect(banner).toContain(`tokenward ${packageJson.version} | MIT`)
+  test('says its name, version, build and licence in the first line', () => {
+    const [banner] = readFileSync(file, 'utf8').split('\n')
+    expect(banner).toContain(`tokenward ${packageJson.version}${kind} | MIT`)
+  })
+})
+
+describe('the two builds', () => {
+  /** What a worker with these options says in its console; empty if nothing. */
+  const refusal = (file: string, options: Record<string, unknown>): string => {
+    const errors: TokenError[] = []
+    const scope: Record<string, unknown> = {
+      URL,
+      TextEncoder,
+      TextDecoder,
+      BroadcastChannel: class {},
+      console: { error: (error: TokenError) => errors.push(error) },
+      registration: { scope: 'https://app.example.com/' },
+    }
+    scope['self'] = scope
+    const all = {
+      issuer: 'https://login.example.com',
+      clientId: 'app',
+      apis: ['https://api.example.com/'],
+      ...options,
+    }
+    const call = `tokenward.createTokenWorker(${JSON.stringify(all)})`
+    runInNewContext(`${readFileSync(file, 'utf8')}\n${call}`, scope)
+    for (const { name, code } of errors) {
+      expect([name, code]).toEqual(['TokenError', 'invalid_configuration'])
+    }
+    return errors.map(({ message }) => message).join('\n')
+  }
+  const inDevelopment = (options: Record<string, unknown>) =>
+    refusal('dist/development/worker.classic.js', options)
+  const inProduction = (options: Record<string, unknown>) =>
+    refusal('dist/worker.classic.js', options)
+
+  /** What the sources have in quotes, where it is several words. */
+  const wordsIn = (file: string): string[] => {
+    const source = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.ES2022)
+    const found: string[] = []
+    const visit = (node: ts.Node) => {
+      const isText = ts.isStringLiteralLike(node) || ts.isTemplateHead(node)
+      if (isText || ts.isTemplateMiddleOrTemplateTail(node)) found.push(node.text.trim())
+      ts.forEachChild(node, visit)
+    }
+    visit(source)
+    return found.filter((text) => text.split(' ').length >= 3)
+  }
+  const words = ['src', 'sw'].flatMap((folder) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.ts'))
+      .flatMap((file) => wordsIn(join(folder, file))),
+  )
+  const comment = /^\s*(?:\/\/|\/?\*).*$/gm
+  /** Ends of sentences, which is where messages say what to do. */
+  const sentencesIn = (text: string) =>
+    words.filter((each) => /[.)]$/.test(each) && text.includes(each))
+
+  test.each<[string, Record<string, unknown>, string]>([
+    ['issuer', { issuer: 'http://login.example.com' }, 'must use https'],
+    ['clientId', { clientId: undefined }, 'must be a string'],
+    ['http://api.example.com/', { apis: ['http://api.example.com/'] }, 'must use https'],
+    ['silentLoginTimeout', { silentLoginTimeout: 30 }, 'from 1 to 20'],
+    ['storage', { storage: 'localStorage' }, "must be 'indexeddb' or 'memory'"],
+    ['state', { authorizationParams: { state: 'x' } }, 'has an option for it'],
+  ])('refuse a wrong option and name it, with and without words: %s', (name, options, remedy) => {
+    const development = inDevelopment(options)
+    expect(development).toContain(name)
+    expect(development).toContain(remedy)
+
+    const production = inProduction(options)
+    expect(production).toContain(name)
+    expect(production).toMatch(
+      /^invalid_configuration: .+ \(tokenward\/docs\/errors\.md#invalid_configuration\)$/,
+    )
+    expect(production).not.toContain(remedy)
+    expect(sentencesIn(production)).toEqual([])
+  })
+
+  test('differ where a wrong option does no harm: only development explains it', () => {
+    expect(inDevelopment({ client_id: 'app' })).toContain('Use clientId.')
+    expect(inProduction({ client_id: 'app' })).toBe('')
+  })
+
+  test('have nothing to say about options that are right', () => {
+    expect([inDevelopment({}), inProduction({})]).toEqual(['', ''])
+  })
+
+  // What is left are causes of errors that have a code.
+  test.each([
+    ['index.js', []],
+    ['worker.js', ['The DPoP key is gone.', 'The database took too long.', 'The page failed.']],
+  ])('have the sentences of %s in development alone', (file, left) => {
+    const [production, development] = ['dist', 'dist/development'].map((folder) => {
+      const withoutComments = readFileSync(join(folder, file), 'utf8').replaceAll(comment, '')
+      return [...new Set(sentencesIn(withoutComments))].sort()
+    })
+    expect(production).toEqual(left)
+    expect(development!.length).toBeGreaterThan(left.length + 10)
   })
 })
 
 describe('the page bundle', () => {
   test('knows no word for what a page never handles', () => {
-    const files = readdirSync('dist').filter((file) => /^(?:index|page).*\.js$/.test(file))
-    expect(files).toContain('index.js')
-    expect(files).toContain('page.standalone.js')
-    for (const file of files) {
-      const text = readFileSync(join('dist', file), 'utf8')
+    const isPages = (file: string) => /^(?:index|page).*\.js$/.test(file)
+    const filesIn = (folder: string) => readdirSync(folder).filter(isPages)
+    expect(filesIn('dist')).toEqual(expect.arrayContaining(['index.js', 'page.standalone.js']))
+    expect(filesIn('dist/development')).toEqual(filesIn('dist'))
+    const folders = ['dist', 'dist/development']
+    for (const file of folders.flatMap((each) => filesIn(each).map((name) => join(each, name)))) {
+      const text = readFileSync(file, 'utf8')
       expect(text, file).not.toMatch(/\b(?:access_token|refresh_token|id_token|code_verifier)\b/)
     }
   })

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { fromErrorData, isTokenError, TokenError, toErrorData } from '../src/shared/errors.js'
 
 describe('a TokenError', () => {
-  test('is an Error with a name, a code and a cause (D11)', () => {
+  test('is an Error with a name, a code and a cause', () => {
     const cause = new Error('cause')
     const error = new TokenError('timeout', 'Too slow.', cause)
     expect(error).toBeInstanceOf(Error)

@@ -78,7 +78,7 @@ describe('a hidden frame', () => {
     expect(frames()).toEqual([])
   })
 
-  test('that a policy of the page forbids is given up at once (B81)', async () => {
+  test('that a policy of the page forbids is given up at once', async () => {
     const ended = open()
     const violation = (effectiveDirective: string, disposition = 'enforce') =>
       document.dispatchEvent(

@@ -778,7 +778,7 @@ describe('an answer that arrives a second time', () => {
       const { start, config, first, platform } = await stopAtToken()
       const { store, session, authorizationServer } = start()
       const root = `${app}other/`
-      const transactions = createTransactions({ store, now: platform.now, scope: root })
+      const transactions = createTransactions({ config: { root }, store, platform })
       const other = { ...config, root }
       const login = createSignIn({
         config: other,

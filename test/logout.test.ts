@@ -164,7 +164,7 @@ describe('a worker that is stopped while somebody signs out', () => {
           return result
         },
       },
-      scope: world.config.root,
+      config: world.config,
       platform: worker.platform,
       publish: () => reach('told'),
     })

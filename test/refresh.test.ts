@@ -71,7 +71,7 @@ describe('a refresh that succeeds', () => {
         return { kind: 'other-user' } as const
       },
     }
-    await createRefresh({ server, session, now: platform.now })(before)
+    await createRefresh({ server, session, platform })(before)
     expect(seen).toHaveLength(1)
     expect(seen[0]?.refreshToken).not.toBe(before.refreshToken)
   })
@@ -252,7 +252,7 @@ describe('a refresh without a result', () => {
     const refresh = createRefresh({
       server: authorizationServer,
       session: { ...session, changeOwn },
-      now: () => 0,
+      platform: { now: () => 0 },
     })
     await expect(refresh(before)).rejects.toMatchObject({ code: 'storage_failed' })
     broken = false

@@ -172,7 +172,7 @@ describe('a change', () => {
       },
     }
     const publish = async () => {}
-    const parts = { scope: config.root, platform: browser.platform(), publish }
+    const parts = { config, platform: browser.platform(), publish }
     const session = createSession({ ...parts, store: slow })
     const other = createSession({ ...parts, platform: browser.platform(), store })
     const reading = session.readAgain()
@@ -303,7 +303,7 @@ describe('asking for a sign-in', () => {
   test('is told before it is written down: a stopped worker must not keep it to itself', async () => {
     const { config, platform, store, before } = await createWorld()
     const session = createSession({
-      ...{ store, scope: config.root, platform },
+      ...{ config, store, platform },
       publish: async (event) => {
         if (event.type === 'login-required') await new Promise(() => {})
       },

@@ -1,9 +1,9 @@
 // @vitest-environment jsdom
 import { describe, expect, test, vi } from 'vitest'
+import type { SessionEvent } from '../src/session-event.js'
 import { TokenError } from '../src/shared/errors.js'
 import type { Session } from '../src/shared/protocol.js'
 import { createTestTokenManager } from '../src/testing.js'
-import type { SessionEvent } from '../src/token-manager.js'
 
 const session: Session = { claims: { sub: 'ada' }, scope: 'openid', state: 'fresh', since: 1 }
 

@@ -1,8 +1,9 @@
 // @vitest-environment jsdom
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { SessionEvent } from '../src/session-event.js'
 import { TokenError } from '../src/shared/errors.js'
 import { PROTOCOL, type Session, type WireEvent, type WorkerCalls } from '../src/shared/protocol.js'
-import { createTokenManager, type SessionEvent, type TokenManager } from '../src/token-manager.js'
+import { createTokenManager, type TokenManager } from '../src/token-manager.js'
 import { createPageBridge } from '../sw/page-bridge.js'
 import { createFakeBrowser } from './support/fake-platform.js'
 
@@ -206,7 +207,7 @@ describe('ready', () => {
     })
   })
 
-  test('rejects where another listener answers first (D10)', async () => {
+  test('rejects where another listener answers first', async () => {
     installServiceWorker({ probe: () => new Response('<!doctype html>') })
     await expect(create('/sw.js').ready).rejects.toMatchObject({ code: 'worker_order' })
   })
@@ -221,7 +222,7 @@ describe('ready', () => {
     expect(asked).toEqual([])
   })
 
-  test('rejects with the error of a worker whose options are wrong (D1)', async () => {
+  test('rejects with the error of a worker whose options are wrong', async () => {
     const hello = async () => {
       throw new TokenError('invalid_configuration', 'apis must be a list.')
     }
@@ -458,7 +459,7 @@ describe('events', () => {
   })
 })
 
-describe('a page that comes back (B74)', () => {
+describe('a page that comes back', () => {
   /** What the page tells its listeners when it is shown again. */
   const comeBack = async (before: Session | undefined, after: Session | undefined) => {
     let current = before

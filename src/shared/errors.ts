@@ -1,7 +1,7 @@
 /**
- * Every code a {@link TokenError} can carry. OAuth and OpenID Connect codes travel as the
- * authorization server sent them; an unknown one arrives as `server_error`. What each one means
- * and what to do about it is listed in docs/errors.md.
+ * Every code a {@link TokenError} can carry. OAuth and OpenID Connect codes arrive as the
+ * authorization server sent them; an unknown one arrives as `server_error`. docs/errors.md lists
+ * what each one means and what to do about it.
  */
 export type TokenErrorCode =
   // From the authorization server (RFC 6749 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6)
@@ -55,13 +55,45 @@ export type TokenErrorCode =
   | 'user_changed'
   | 'worker_timeout'
 
+/** The codes among them that an authorization server sends. */
+export const oauthCodes = [
+  'access_denied',
+  'account_selection_required',
+  'consent_required',
+  'interaction_required',
+  'invalid_client',
+  'invalid_grant',
+  'invalid_request',
+  'invalid_scope',
+  'invalid_target',
+  'login_required',
+  'mfa_required',
+  'server_error',
+  'temporarily_unavailable',
+  'unauthorized_client',
+  'unsupported_grant_type',
+  'unsupported_response_type',
+] as const satisfies readonly TokenErrorCode[]
+
+export type OAuthCode = (typeof oauthCodes)[number]
+
+/** Refusals of `prompt=none`: only the user can go on (OpenID Connect Core 3.1.2.6). */
+export const interactionCodes = [
+  'account_selection_required',
+  'consent_required',
+  'interaction_required',
+  'login_required',
+] as const satisfies readonly OAuthCode[]
+
+export type InteractionCode = (typeof interactionCodes)[number]
+
 /** What a {@link TokenError} is made of when it crosses between page and worker. */
 export interface TokenErrorData {
   code: TokenErrorCode
   message: string
 }
 
-/** Codes of failures that pass: trying again later can help, and nothing has been lost. */
+/** Codes of failures that pass: another try can help, and nothing is lost. */
 const transientCodes: readonly string[] = [
   'invalid_token_response',
   'login_interrupted',
@@ -87,7 +119,9 @@ const explanations = 'tokenward/docs/errors.md'
 const withPointer = (code: TokenErrorCode, values = ''): string => {
   const pointer = `(${explanations}#${code})`
   // An error that comes over the bridge has its pointer already.
-  return values.endsWith(pointer) ? values : `${code}${values && `: ${values}`} ${pointer}`
+  if (values.endsWith(pointer)) return values
+  const said = values.trim()
+  return `${code}${said && `: ${said}`} ${pointer}`
 }
 
 /**
@@ -98,7 +132,7 @@ const withPointer = (code: TokenErrorCode, values = ''): string => {
 export class TokenError extends Error {
   override readonly name = 'TokenError'
   readonly code: TokenErrorCode
-  /** True where trying again later can help and nothing has been lost (no network, timeouts). */
+  /** Can another try help, with nothing lost (no network, timeouts)? */
   readonly transient: boolean
 
   constructor(code: TokenErrorCode, message: string, cause?: unknown) {
@@ -115,7 +149,7 @@ export class TokenError extends Error {
 export const isTokenError = (value: unknown): value is TokenError =>
   value instanceof Error && value.name === 'TokenError' && 'code' in value
 
-/** What was thrown, if it is a {@link TokenError}; else one with this code and message. */
+/** Returns a thrown {@link TokenError} as it is, and wraps anything else with this code. */
 export const asTokenError = (cause: unknown, code: TokenErrorCode, message: string): TokenError =>
   isTokenError(cause) ? cause : new TokenError(code, message, cause)
 

@@ -1,49 +1,50 @@
 import type { TokenErrorData } from './errors.js'
 
 /**
- * Version of everything in this file. A worker answers every call of a page that has another one
- * with `bridge_version`, in all versions of this library.
+ * Version of everything in this file. In all versions of this library, a worker answers a call of
+ * a page with another version with `bridge_version`.
  */
 export const PROTOCOL = 1
 
 /** The marker and version on every message between page and worker. */
 export interface Envelope {
   tokenward: number
-  /** Which token worker of a service worker; a page that has only one need not say. */
+  /** Selects a token worker; optional where the service worker contains only one. */
   authPath?: string
 }
 
-/** What a page posts to cancel a request that it has named in the fragment of its URL. */
+/** A page posts this to cancel a request that it named in the fragment of its URL. */
 export interface Cancellation extends Envelope {
   cancel: string
 }
 
-/** What stands before that name. */
+/** Precedes that name in the fragment. */
 export const CANCEL_MARK = '#tokenward-cancel='
 
-/** Header by which a page knows that the worker answered, and not the network. */
+/** Header that marks an answer as the worker's, not the network's. */
 export const PROBE_HEADER = 'x-tokenward'
 
 /** The five files under `authPath` whose navigations the worker answers itself. */
 export type AuthPage = 'login' | 'silent' | 'callback' | 'done' | 'logout'
 
-/** What the ID token says of the user, without the claims that only serve the protocol. */
+/** The ID token's claims about the user, without those that only serve the protocol. */
 export type Claims = { readonly [name: string]: unknown }
 
-/** What a page may know of the signed-in user. It never contains a token. */
+/** The session as a page may see it. It never contains a token. */
 export interface Session {
   /** Claims of the ID token (`sub`, `name`, …); empty without the `openid` scope. */
   claims: Claims
   /** The scope that the authorization server granted, space separated. */
   scope: string
   /**
-   * `fresh`: requests carry a valid access token. `renewing`: a new one is being fetched.
-   * `stale`: there is none at the moment (offline, or a sign-in is needed); nothing is lost.
+   * `fresh`: requests carry a valid access token. `renewing`: the worker is fetching a new one.
+   * `stale`: the worker has no valid one now (offline, or the user has to sign in); nothing is
+   * lost.
    */
   state: 'fresh' | 'renewing' | 'stale'
-  /** When the user signed in here, in ms since 1970. */
+  /** Time of the sign-in here, in ms since 1970. */
   since: number
-  /** When the access token expires, in ms since 1970; absent if the server did not say. */
+  /** Expiry of the access token, in ms since 1970; absent if the server did not send one. */
   accessTokenExpiresAt?: number
 }
 
@@ -63,67 +64,67 @@ export type WireEvent =
       params: Record<string, string>
     }
 
-/** What the worker tells a page about itself and about how the page came here. */
+/** The worker's answer to a greeting: about itself, and about a sign-in that landed. */
 export interface Hello {
   /** Absolute URL of `done.html`, which the worker answers also to a plain fetch. */
   probeUrl: string
   /** Name of the channel on which workers announce changes of the session, with their scope. */
   channel: string
-  /** Set where this very page is where a sign-in landed. */
+  /** A sign-in landed on this very page. */
   landed?: true
-  /** Why that failed, or why one failed on its way here. */
+  /** Why that sign-in failed, or one on its way here. */
   landing?: TokenErrorData
 }
 
-/** What the worker knows of the session, and why the last one ended. */
+/** The session as the worker knows it, and why the last one ended. */
 export interface SessionReport {
   session?: Session
-  /** Pages have been told that a sign-in is needed. */
+  /** The worker has asked pages for a sign-in. */
   loginRequired?: true
   ended?: SignedOutReason
 }
 
-/** Where a logout goes on: at the server (`atServer`, a one-time URL), or in the app. */
+/** Where a logout continues: at the server (`atServer`, a one-time URL), or in the app. */
 export interface LogoutStart {
   url?: string
   atServer: boolean
 }
 
-/** What a page may ask of the worker. Each call has one plain argument and its own port. */
+/** The calls of a page to the worker. Each has one plain argument and its own port. */
 export interface WorkerCalls {
   hello(): Promise<Hello>
-  /** Take control of this page (and of every other one in scope). */
+  /** Takes control of this page and of every other one in scope. */
   claim(): Promise<void>
   session(): Promise<SessionReport>
-  /** Gives the one-time URL at which the sign-in starts. */
+  /** Returns the one-time URL at which the sign-in starts. */
   login(input: { returnTo: string; params?: Record<string, string> }): Promise<{ url: string }>
   checkSession(): Promise<SessionReport>
   renew(): Promise<void>
-  /** The network is back: renew a token that needs it, soon. */
+  /** The network is back: the worker soon renews a token that needs it. */
   online(): Promise<void>
-  /** Forgets the session; gives a URL where the server's own session can be ended. */
+  /** Forgets the session; returns a URL at which the server ends its own. */
   logout(input: { returnTo?: string; local?: boolean }): Promise<LogoutStart>
   /** Did the authorization server send the browser back from the logout that began at `url`? */
   logoutOutcome(input: { url: string }): Promise<{ server: 'ended' | 'unknown' }>
 }
 
-/** How a hidden frame ended, with what the page can tell of why it did not get there. */
+/** How a hidden frame ended, and what the page can observe of the cause. */
 export interface FrameEnd {
-  /** It reached `done.html`, the page's policy forbade it, or nothing came in time. */
+  /** It reached `done.html`, the page's policy forbade it, or the time was up. */
   end: 'done' | 'blocked' | 'timeout'
-  /** It has shown some document, if only the browser's own that says what is wrong. */
+  /** It has loaded some document, if only the browser's own error page. */
   loaded: boolean
-  /** The page is cross-origin isolated, so its frames must be willing to be embedded. */
+  /** The page is cross-origin isolated: its frames have to opt in to being embedded. */
   isolated: boolean
 }
 
-/** What the worker may ask of a page. */
+/** The calls of the worker to a page. */
 export interface PageCalls {
-  /** Can this page run a hidden frame, and does the user see it? */
+  /** Can this page run a hidden frame, and does the user see the page? */
   probe(): { able: boolean; visible: boolean }
-  /** Runs a hidden frame from `url` until it has reached `doneUrl`; at most `limit` ms. */
+  /** Runs a hidden frame from `url` until it reaches `doneUrl`, for `limit` ms at most. */
   openFrame(input: { url: string; doneUrl: string; limit: number }): Promise<FrameEnd>
 }
 
-/** What a worker posts to a page: an event for its listeners, or a port that wants a call. */
+/** A worker posts this to a page: an event for its listeners, or a port for a call. */
 export type WorkerMessage = Envelope & ({ event: WireEvent } | { call: true })

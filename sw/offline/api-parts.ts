@@ -14,11 +14,11 @@ const forgetLimit = 3_000
 
 /** Gathers the parts. One that fails keeps no other from its work. */
 export function createApiParts({
-  apis,
-  wait,
+  config: { apis },
+  platform: { wait },
 }: {
-  apis: readonly { parts?: readonly ApiPart[] }[]
-  wait: Platform['wait']
+  config: { apis: readonly { parts?: readonly ApiPart[] }[] }
+  platform: Pick<Platform, 'wait'>
 }): ApiParts {
   const parts = [...new Set(apis.flatMap(({ parts = [] }) => parts))]
   const forget: ApiParts['forget'] = (reason) =>

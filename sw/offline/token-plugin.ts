@@ -1,3 +1,4 @@
+import { must } from '../values/must.js'
 import type { ApiStrategy, ConnectedWorker, StrategyPlugin } from './api-part.js'
 import { type AttachedRequest, attach } from './attached-request.js'
 
@@ -70,22 +71,25 @@ export const tokenPlugin = (): TokenPlugin => {
   const userOf = async (attached?: AttachedRequest): Promise<string> =>
     (attached ? attached.owner : await connected().user()) ?? 'nobody'
 
-  return {
-    partOf: (strategy) => ({
-      connect: (given) => {
-        if (worker && worker !== given) {
-          throw new Error('Two workers share a tokenPlugin(). Make one for each.')
-        }
-        worker = given
-      },
+  const plugin: TokenPlugin = {
+    partOf: (strategy) => {
+      keepUsersApart(strategy, plugin)
+      return {
+        connect: (given) => {
+          if (worker && worker !== given) {
+            throw new Error('Two workers share a tokenPlugin(). Make one for each.')
+          }
+          worker = given
+        },
 
-      answer: (request, event) =>
-        isForStrategy(request) ? strategy.handle({ request, event }) : undefined,
+        answer: (request, event) =>
+          isForStrategy(request) ? strategy.handle({ request, event }) : undefined,
 
-      forget: () => forget(strategy),
+        forget: () => forget(strategy),
 
-      resume: async () => {},
-    }),
+        resume: async () => {},
+      }
+    },
 
     requestWillFetch: async ({ request, event, state = {} }) => {
       const call = connected().begin(request, event)
@@ -116,6 +120,26 @@ export const tokenPlugin = (): TokenPlugin => {
       return (await userOf()) === (await userOf(attachedIn(state))) ? response : undefined
     },
   }
+  return plugin
+}
+
+/** Refuses a strategy with which users could get each other's data. */
+const keepUsersApart = (strategy: ApiStrategy, plugin: TokenPlugin): void => {
+  const { plugins, matchOptions, cacheName } = strategy
+  const behind = plugins.slice(plugins.indexOf(plugin) + 1)
+  const name = `apis: strategy "${cacheName}"`
+  // A later plugin that changes keys may take off whose they are.
+  must(
+    !behind.some((each) => 'cacheKeyWillBeUsed' in each || 'requestWillFetch' in each),
+    `${name}: tokenPlugin()`,
+    'must come after plugins that change requests or keys.',
+  )
+  // The query of the keys tells users apart.
+  must(
+    !matchOptions?.ignoreSearch,
+    `${name}: ignoreSearch`,
+    "must not be set: users could get each other's data.",
+  )
 }
 
 const attachedIn = (state: Callback['state']): AttachedRequest | undefined =>

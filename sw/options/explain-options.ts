@@ -1,11 +1,15 @@
-/**
- * The checks that only explain, for the development build: what they refuse does no harm in
- * production. What protects is checked by parse-options.ts and parse-apis.ts, in both builds.
- */
-
 import { must } from '../values/must.js'
-import { isPlain } from '../values/shape.js'
+import { isRecord } from './option-values.js'
 import type { ApiOptions, TokenWorkerOptions } from './options.js'
+
+/*
+ * The checks that only explain a mistake. Only the development build has them: without them, a wrong
+ * option has no effect, or fails with an error of its own. A check protects, and belongs to
+ * `parse-options.ts` or `parse-apis.ts` and so to both builds, if the wrong value could do harm:
+ * send a token elsewhere or more often, ask for more rights, mix users, skip a protection. In doubt,
+ * a check protects. A misspelt name is ignored in production, because no check can tell what it was
+ * meant to be.
+ */
 
 const optionNames = {
   issuer: true,
@@ -38,66 +42,51 @@ const apiOptionNames = {
   queue: true,
 } satisfies Record<keyof ApiOptions, true>
 
-/** What people who come from other libraries look for. */
+/** What people who come from other libraries look for, in lower case. */
 const remedies: ReadonlyMap<string, string> = new Map([
   ['audience', 'authorizationParams'],
   ['authority', 'issuer'],
   ['domain', 'issuer'],
-  ['clientsecret', 'none: a browser cannot keep a secret, so register a public client'],
+  ['clientsecret', 'no secret: a browser cannot keep one, so register a public client'],
 ])
 
-const refuseUnknownNames = (where: string, given: object, known: object) => {
+const refuseUnknownNames = (what: string, given: object, known: object) => {
   const names = Object.keys(known)
   for (const name of Object.keys(given)) {
     const plain = name.replaceAll('_', '').toLowerCase()
     const remedy = names.find((each) => each.toLowerCase() === plain) ?? remedies.get(plain)
-    must(
-      names.includes(name),
-      `unknown ${where} "${name}".`,
-      `Use ${remedy ?? `one of: ${names.join(' ')}`}.`,
-    )
+    const advice = remedy ?? `one of: ${names.join(' ')}`
+    must(names.includes(name), `unknown ${what} "${name}".`, `Use ${advice}.`)
   }
 }
 
 /**
- * Explains what is wrong with the options beside what protects.
+ * Explains mistakes in the options of `createTokenWorker`, apart from the entries of `apis`.
  *
- * @throws TokenError `invalid_configuration`, naming the option and the remedy
+ * @throws TokenError `invalid_configuration`
  */
-export const explainOptions = (options: object): void => {
+export const explainOptions = (options: unknown) => {
+  must(isRecord(options), 'options', 'must be an object with issuer, clientId and apis.')
   refuseUnknownNames('option', options, optionNames)
-  const { authorizationParams = {} } = options as TokenWorkerOptions
-  must(isPlain(authorizationParams), 'authorizationParams', 'must be an object.')
-  for (const [name, value] of Object.entries(authorizationParams)) {
+  const { authorizationParams: params } = options
+  if (!isRecord(params)) return
+  for (const [name, value] of Object.entries(params)) {
     must(typeof value === 'string', `authorizationParams: ${name}`, 'must be a string.')
   }
 }
 
 /**
- * Explains what is wrong with an entry of `apis` beside what protects.
+ * Explains mistakes in an entry of `apis`, which errors call `name`.
  *
  * @throws TokenError `invalid_configuration`
  */
-export const explainApi = (name: string, api: object): void => {
+export const explainApi = (name: string, api: Record<string, unknown>) => {
   refuseUnknownNames('option of an API', api, apiOptionNames)
-  const { resource, methods, expired, queue } = api as ApiOptions
-  must(
-    resource === undefined || typeof resource === 'string',
-    `${name}: resource`,
-    'must be a URI.',
-  )
-  const isList =
-    Array.isArray(methods) &&
-    methods.every((method) => typeof method === 'string' && /^[A-Z]+$/.test(method))
-  must(methods === undefined || isList, `${name}: methods`, "must be a list like ['GET', 'HEAD'].")
+  const { expired, queue } = api
   must(
     expired === undefined || typeof expired === 'function',
     `${name}: expired`,
     'must be a function.',
   )
-  must(
-    queue === undefined || typeof queue === 'object',
-    `${name}: queue`,
-    "must be tokenQueue('a name').",
-  )
+  must(queue === undefined || isRecord(queue), `${name}: queue`, "must be tokenQueue('a name').")
 }

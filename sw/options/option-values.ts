@@ -1,29 +1,32 @@
-/** Reads single values of options. All of it protects: a typo must not mean the laxer value. */
 import { must } from '../values/must.js'
 
-/** One of two words. */
-export const either = <T extends string>(
+/** An object that is not a list: a class may have made it. */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/**
+ * One of two words. A misspelt one must not pass for the other, which may be the laxer one.
+ *
+ * @throws TokenError `invalid_configuration`, like the others here
+ */
+export const either = <const T extends string>(
   name: string,
   value: unknown,
-  [first, second]: readonly [T, T],
+  [a, b]: readonly [T, T],
 ): T => {
-  must(value === first || value === second, name, `must be '${first}' or '${second}'.`)
+  must(value === a || value === b, name, `must be '${a}' or '${b}'.`)
   return value as T
 }
 
-/** A number of seconds in these bounds, in ms. */
-export const seconds = (
-  name: string,
-  value: unknown,
-  { least, most }: { least: number; most: number },
-): number => {
+/** A number of seconds, as ms. What is not a number would make every comparison false. */
+export const seconds = (name: string, value: unknown, [least, most]: [number, number]): number => {
   const isInside = typeof value === 'number' && value >= least && value <= most
   must(isInside, name, `must be a number of seconds from ${least} to ${most}.`)
   return value * 1000
 }
 
-/** The scopes of a space separated string. */
-export const scopeList = (value: unknown): string[] => {
-  must(typeof value === 'string', 'scope', 'must be a string, its parts space separated.')
+/** The scopes in a space-separated string. */
+export const scopesIn = (name: string, value: unknown): string[] => {
+  must(typeof value === 'string', name, 'must be a string of scopes, separated by spaces.')
   return value.split(' ').filter(Boolean)
 }

@@ -1,4 +1,3 @@
-/** What an app writes. */
 import type { ApiPart, ApiStrategy } from '../offline/api-part.js'
 import type { LogoutContext } from '../server/authorization-server.js'
 import type { DpopOption } from '../server/dpop.js'
@@ -6,7 +5,7 @@ import type { IdTokenSignature } from '../server/jwks.js'
 import type { AuthorizationServerMetadata } from '../server/metadata.js'
 import type { Trace } from '../trace.js'
 
-export type { LogoutContext } from '../server/authorization-server.js'
+export type { LogoutContext }
 
 /** An API whose requests get the access token. */
 export interface ApiOptions {
@@ -16,45 +15,45 @@ export interface ApiOptions {
    * `/api/orders` but not `/apiary`.
    */
   url: string
-  /** Scopes this API needs, space separated; they are asked for when the user signs in. */
+  /** Scopes this API needs, space separated; the worker adds them to the option `scope`. */
   scope?: string
   /**
-   * The resource indicator of this API (RFC 8707). All APIs share one access token for now, so
-   * all of them name the same resource or none.
+   * The resource indicator of this API (RFC 8707). All APIs share one access token for now, so they
+   * can name only one resource.
    */
   resource?: string
   /**
-   * What a request gets while nobody is signed in: `pass` sends it without a token, so that the
-   * API gives its own answer; `fail` lets it fail as a network error.
+   * What happens to a request while the user is signed out. `pass`: it goes out without a token,
+   * and the API gives its own answer. `fail`: it fails as a network error.
    *
    * @default 'pass'
    */
   unauthenticated?: 'pass' | 'fail'
   /**
-   * Elements that may load from the API with the token, if they have the attribute
-   * `crossorigin`: any of `image`, `audio`, `video`, `track` and `font`.
+   * Elements that may load from the API with the token: any of `image`, `audio`, `video`, `track`
+   * and `font`. They need the attribute `crossorigin`.
    *
    * @default []
    */
   destinations?: ('image' | 'audio' | 'video' | 'track' | 'font')[]
   /**
    * The only methods whose requests get the token, in capitals: `['GET', 'HEAD']` for an API that
-   * the app only reads. Default: all.
+   * the app only reads. By default all do.
    */
   methods?: string[]
   /**
-   * `error`: a redirect of a request with the token fails it as a network error. By default
-   * browsers follow it, and take the token off where it leads to another origin (Chrome 119,
-   * Firefox 111, Safari 16.1 and newer).
+   * What happens if the API redirects a request with the token. `error`: the request fails as a
+   * network error. `follow`: the browser follows, and removes the token if the redirect leads to
+   * another origin (Chrome 119, Firefox 111, Safari 16.1 and newer).
    *
    * @default 'follow'
    */
   redirect?: 'follow' | 'error'
   /**
-   * For an API that says by another answer than a 401 that a token has expired: gets a copy of each
-   * answer, and says whether it does. The token is then renewed and the request sent once more.
-   * Only 401 by default. If it throws, pages get a `problem` event and the answer counts as not
-   * expired.
+   * For an API that does not answer 401 to an expired token: gets a copy of each other answer and
+   * returns true if the answer means "expired". The worker then renews the token and sends the
+   * request once more. If it throws, pages get a `problem` event and the answer counts as not
+   * expired. By default only a 401 means "expired".
    *
    * @example
    * expired: async (response) =>
@@ -63,24 +62,24 @@ export interface ApiOptions {
    */
   expired?: (response: Response) => boolean | Promise<boolean>
   /**
-   * A strategy of Workbox that answers the GET requests of this API, with `tokenPlugin()` of
-   * `tokenward/workbox` among its plugins: for data that is there without network. Streams
-   * (`text/event-stream`) and parts of files (`Range`) are not for it.
+   * A Workbox strategy that answers the GET requests of this API, so that its data are available
+   * offline. Its plugins must include `tokenPlugin()` of `tokenward/workbox`. It does not get
+   * streams (`text/event-stream`) and parts of files (`Range`).
    */
   strategy?: ApiStrategy
   /**
-   * `tokenQueue(name)` of `tokenward/workbox`: keeps what the app writes to this API without
-   * network, and sends it later.
+   * `tokenQueue(name)` of `tokenward/workbox`: keeps the writes to this API that fail offline, and
+   * sends them later.
    */
   queue?: ApiPart
 }
 
-/** Everything there is to configure. It lives in the worker script alone. */
+/** All options of a token worker. Only the worker script can set them. */
 export interface TokenWorkerOptions {
   /**
    * The issuer identifier, exactly as the server's metadata and ID tokens spell it (mind the
-   * trailing slash); its metadata is discovered (OpenID Connect Discovery 1.0, RFC 8414). For
-   * servers without usable discovery: the metadata itself, as an object.
+   * trailing slash); the worker discovers the metadata (OpenID Connect Discovery 1.0, RFC 8414).
+   * For servers without usable discovery: the metadata itself, as an object.
    */
   issuer: string | AuthorizationServerMetadata
   /** The client identifier of this app, registered as a public client (no secret). */
@@ -88,52 +87,54 @@ export interface TokenWorkerOptions {
   /** The APIs whose requests get the access token. */
   apis: (string | ApiOptions)[]
   /**
-   * Scopes to ask for, space separated. Which one brings a refresh token depends on the server: see
-   * the server table in the README.
+   * Scopes to ask for, space separated. Which of them brings a refresh token depends on the server:
+   * see the server table in the README.
    *
    * @default 'openid'
    */
   scope?: string
   /**
-   * More parameters for the authorization request: `audience`, `prompt`, `organization`, ….
+   * More parameters for the authorization request: `audience`, `prompt`, `organization` and so on.
    *
    * @default {}
    */
   authorizationParams?: Record<string, string>
   /**
-   * How many seconds before its end an access token is renewed; at most half its lifetime.
+   * How many seconds before it expires the worker renews an access token, 0 to 3600. The worker
+   * never uses more than half the lifetime of the token.
    *
    * @default 60
    */
   leeway?: number
   /**
-   * How many seconds a hidden frame gets to sign in silently, 1 to 20.
+   * How many seconds a silent login in a hidden frame may take, 1 to 20.
    *
    * @default 10
    */
   silentLoginTimeout?: number
   /**
-   * For how many seconds the authorization server still takes a refresh token that it has already
-   * replaced (overlap, leeway, grace or reuse interval in its settings), 0 to 3600. Within that
-   * time the worker sends a token whose answer was lost again; afterwards, and by default, a silent
-   * login comes first. Never set more than the server grants: a strict server revokes everything.
+   * For how many seconds the authorization server still accepts a refresh token that it has
+   * replaced (overlap, leeway, grace or reuse interval in its settings), 0 to 3600. If the answer
+   * to a refresh is lost, the worker sends the same token again within this time; later, and by
+   * default, it tries a silent login first. Never set more than the server grants: a strict server
+   * revokes the whole grant when it gets a replaced token.
    *
    * @default 0
    */
   rotationGrace?: number
   /**
-   * Where tokens are kept. `indexeddb`: on the disk, so that the session survives a restart of
-   * the worker and of the browser; every script of the origin can read it there. `memory`: in the
-   * running worker alone. The browser stops the worker after half a minute without work, and the
-   * next request then signs in silently, which needs an authorization server that hidden frames
-   * reach with its cookies. docs/storage.md says what is on the disk in either case.
+   * Where the worker keeps tokens. `indexeddb`: on the disk, so that the session survives a restart
+   * of the worker and of the browser; every script of the origin can read them there. `memory`: only
+   * in the running worker. The browser stops the worker after half a minute without work, and the
+   * next request then signs in silently. For that, the cookies of the authorization server must
+   * reach a hidden frame. docs/storage.md lists what is on the disk even then.
    *
    * @default 'indexeddb'
    */
   storage?: 'indexeddb' | 'memory'
   /**
    * `dpop()`: binds the tokens to a key that cannot leave the browser (RFC 9449). The
-   * authorization server and every API have to support it.
+   * authorization server and every API must support it.
    */
   dpop?: DpopOption
   /**
@@ -143,19 +144,19 @@ export interface TokenWorkerOptions {
    */
   authPath?: string
   /**
-   * The redirect URI, if one is registered already: an absolute URL inside the worker's scope,
-   * without query and fragment.
+   * The redirect URI, if another one than the default is registered: an absolute URL inside the
+   * worker's scope, without query and fragment.
    *
    * @default '<scope>tokenward/callback.html'
    */
   redirectUri?: string
   /**
-   * Verifies the signatures of ID tokens: `jwks()`. By default the worker does not verify them,
-   * because it gets them from the token endpoint itself, over TLS (OpenID Connect Core 3.1.3.7).
+   * `jwks()`: verifies the signatures of ID tokens. By default the worker does not, because it gets
+   * ID tokens from the token endpoint itself, over TLS (OpenID Connect Core 3.1.3.7).
    */
   idTokenSignature?: IdTokenSignature
   /** Builds the logout URL for servers whose metadata has no `end_session_endpoint`. */
   logoutUrl?: (context: LogoutContext) => string
-  /** Called with each step of the worker's work; it carries no secret. For demos and debugging. */
+  /** Gets each step of the worker's work, without secrets. For demos and debugging. */
   trace?: Trace
 }

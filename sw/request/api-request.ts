@@ -27,7 +27,7 @@ const fruitlessFor = 30_000
 
 interface Parts {
   accessToken: Pick<AccessToken, 'peek' | 'get'>
-  renew: Renewal['renew']
+  renewal: Pick<Renewal, 'renew'>
   endpoints: Pick<ProtocolEndpoints, 'includes'>
   platform: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>
   dpop?: Pick<Dpop, 'sendToApi' | 'prove' | 'hear'>
@@ -83,50 +83,56 @@ const isWanted = async ({ arrival, shared: { platform } }: Call): Promise<boolea
   return clientId === '' || (await platform.pages.exists(clientId))
 }
 
+/** What a page gets that the API has not answered, or for its answer, traced. */
+const createEnds = ({ step }: Call) => ({
+  answer: (response: Response): Response => {
+    step?.('answered', { status: response.status })
+    return response
+  },
+  /** A network error for the page: its data may be old, but nobody is signed out. */
+  fail: (code: TokenErrorCode = 'timeout'): Response => {
+    step?.('failed', { code })
+    return Response.error()
+  },
+  /** No answer from the API: the browser tells the page, as without a worker. */
+  lose: (cause: unknown): never => {
+    step?.('failed')
+    throw cause
+  },
+})
+
+/** Gets the token, or what the page gets without asking the API. */
+const prepare = async (
+  { arrival, rule, shared: { accessToken, endpoints }, step }: Call,
+  waitFor: ReturnType<typeof createWait>,
+  { answer, fail, lose }: ReturnType<typeof createEnds>,
+): Promise<{ token?: Token; reload?: boolean } | Response> => {
+  const { request, url, keepAlive, cancelled } = arrival
+  let result = accessToken.peek()
+  if (!result) {
+    const wish = { keepAlive, canWait: !request.keepalive, onWait: () => step?.('waiting') }
+    result = await waitFor(accessToken.get(wish))
+    if (cancelled?.aborted) lose(cancelled.reason)
+    // Only now does a worker that has just been started know the endpoints.
+    if (endpoints.includes(url)) return request.method === 'POST' ? answer(refusal()) : {}
+  }
+  if (result?.kind === 'token') return { token: result }
+  if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
+    step?.('passed')
+    return { reload: result.reload }
+  }
+  return fail(result?.kind === 'signed-out' ? 'signed_out' : result?.error.code)
+}
+
 function createApiCall(call: Call): ApiCall {
   const { arrival, rule, shared, step } = call
   const { request, cancelled, keepAlive } = arrival
-  const { accessToken, renew, endpoints, platform, dpop, refusals, fruitless } = shared
+  const { accessToken, renewal, platform, dpop, refusals, fruitless } = shared
   const waitFor = createWait(call)
   let isRefused = false
 
-  const answer = (response: Response): Response => {
-    step?.('answered', { status: response.status })
-    return response
-  }
-
-  /** A network error for the page: its data may be old, but nobody is signed out. */
-  const fail = (code: TokenErrorCode = 'timeout'): Response => {
-    step?.('failed', { code })
-    return Response.error()
-  }
-
-  /** No answer from the API: the browser tells the page, as without a worker. */
-  const lose = (cause: unknown): never => {
-    step?.('failed')
-    throw cause
-  }
-
-  const prepare = async (): Promise<{ token?: Token; reload?: boolean } | Response> => {
-    let result = accessToken.peek()
-    if (!result) {
-      const canWait = !request.keepalive
-      result = await waitFor(
-        accessToken.get({ keepAlive, canWait, onWait: () => step?.('waiting') }),
-      )
-      if (cancelled?.aborted) lose(cancelled.reason)
-      // Only now does a worker that has just been started know the endpoints.
-      if (endpoints.includes(arrival.url)) {
-        return request.method === 'POST' ? answer(refusal()) : {}
-      }
-    }
-    if (result?.kind === 'token') return { token: result }
-    if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
-      step?.('passed')
-      return { reload: result.reload }
-    }
-    return fail(result?.kind === 'signed-out' ? 'signed_out' : result?.error.code)
-  }
+  const ends = createEnds(call)
+  const { answer, fail, lose } = ends
 
   const initOf = (what: Request, { accessToken, reload }: Token): RequestInit =>
     authorizedInit(what, {
@@ -162,9 +168,9 @@ function createApiCall(call: Call): ApiCall {
     const isCurrent = current?.kind !== 'token' || current.accessToken === token.accessToken
     const refusedAt = fruitless.get(rule) ?? Number.NEGATIVE_INFINITY
     if (isCurrent && ageOf(refusedAt, platform.now()) < fruitlessFor) return answer(response)
-    const renewal = renew({ spoiled: token.accessToken })
-    keepAlive(renewal)
-    const renewed = await waitFor(renewal)
+    const renewing = renewal.renew({ spoiled: token.accessToken })
+    keepAlive(renewing)
+    const renewed = await waitFor(renewing)
     if (renewed?.kind === 'signed-out') return answer(response)
     // The session is there, only its token is not: a 401 would look like its end.
     if (renewed?.kind !== 'token') return fail(renewed?.error.code)
@@ -184,7 +190,8 @@ function createApiCall(call: Call): ApiCall {
   }
 
   return {
-    ...{ prepare, noteAnswer, sendWith, afterFirst, answer, cancelled },
+    ...{ noteAnswer, sendWith, afterFirst, answer, cancelled },
+    prepare: () => prepare(call, waitFor, ends),
     isProven: dpop !== undefined,
 
     authorized: async (what, token: Token) => {
@@ -195,7 +202,7 @@ function createApiCall(call: Call): ApiCall {
     },
 
     send: async (owner) => {
-      const prepared = await prepare()
+      const prepared = await prepare(call, waitFor, ends)
       if (prepared instanceof Response) return { response: prepared, isRefused }
       const { token, reload } = prepared
       if (owner !== undefined && token?.owner !== owner) {

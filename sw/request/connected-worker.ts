@@ -4,6 +4,7 @@ import type { Platform } from '../platform.js'
 import { ownerOf } from '../session/active-record.js'
 import { activeOf } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
+import type { Store } from '../session/store.js'
 import type { ApiRequest } from './api-request.js'
 import type { Cancellation } from './cancellation.js'
 import type { Intercept } from './intercept.js'
@@ -13,16 +14,16 @@ const noEvent = { waitUntil: (work: Promise<unknown>) => void work.catch(() => {
 
 /** Creates the worker as code sees it that sends requests by itself: strategies and queues. */
 export function createConnectedWorker({
-  name,
-  scope,
+  config: { root: scope },
+  store: { name },
   session,
   intercept,
   apiRequest,
   cancellation: { signalOf },
   platform,
 }: {
-  name: string
-  scope: string
+  config: { root: string }
+  store: Pick<Store, 'name'>
   session: Pick<WorkerSession, 'read'>
   intercept: Intercept
   apiRequest: ApiRequest

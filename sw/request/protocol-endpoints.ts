@@ -21,11 +21,11 @@ export interface ProtocolEndpoints {
 export function createProtocolEndpoints({
   server,
   session,
-  fetch,
+  platform: { fetch },
 }: {
   server: Pick<AuthorizationServer, 'protocolEndpoints' | 'recallEndpoints'>
   session: Pick<WorkerSession, 'peek' | 'read'>
-  fetch: Platform['fetch']
+  platform: Pick<Platform, 'fetch'>
 }): ProtocolEndpoints {
   const includes = (url: URL): boolean | undefined => {
     // A worker that has just been started knows no metadata yet, but the record does.

@@ -55,29 +55,26 @@ const isForeign = (cause: unknown): boolean =>
 const entriesOf = (keys: readonly string[], values: readonly unknown[]): [string, unknown][] =>
   keys.map((key, index) => [key, values[index]])
 
-/**
- * Opens the database `name` when it is needed.
- *
- * @param onLost Called when the database has been taken away, or is about to be
- */
-export function createDatabase({
-  name,
-  platform,
-  onLost,
-}: {
-  name: string
-  platform: Pick<Platform, 'wait'>
-  onLost: () => void
-}): Database {
+/** A connection that is opened when it is needed, and anew when it is lost. */
+interface Connection {
+  /** Runs `work` on the database, and once more on a new connection if the old one is gone. */
+  use<T>(work: (db: IDBPDatabase<Schema>) => Promise<T>): Promise<T>
+  /** Limits what another connection can block: opening and deleting. */
+  limited<T>(work: (late: AbortSignal) => Promise<T>): Promise<{ value: T }>
+}
+
+function createConnection({ name, platform, onLost }: DatabaseParts): Connection {
   let opening: Promise<IDBPDatabase<Schema>> | undefined
 
-  const close = () => {
+  const lose = () => {
     opening = undefined
+    onLost()
   }
 
-  const limited = async <T>(work: (late: AbortSignal) => Promise<T>): Promise<{ value: T }> => {
-    const run = async (late: AbortSignal) => ({ value: await work(late) })
-    const done = await withTimeLimit(platform.wait, openLimit, run)
+  const limited: Connection['limited'] = async (work) => {
+    const done = await withTimeLimit(platform.wait, openLimit, async (late) => ({
+      value: await work(late),
+    }))
     if (done) return done
     throw new Error('The database took too long.')
   }
@@ -92,14 +89,10 @@ export function createDatabase({
           db.createObjectStore('server')
         },
         blocking: (_current, _blocked, { target }) => {
-          close()
           ;(target as IDBDatabase).close()
-          onLost()
+          lose()
         },
-        terminated: () => {
-          close()
-          onLost()
-        },
+        terminated: lose,
       })
       if (late.aborted) db.close()
       return db
@@ -107,7 +100,6 @@ export function createDatabase({
     return value
   }
 
-  /** Runs `work` on the database, and once more on a new connection if the old one is gone. */
   const use = async <T>(
     work: (db: IDBPDatabase<Schema>) => Promise<T>,
     isLast = false,
@@ -116,7 +108,7 @@ export function createDatabase({
       opening ??= open()
       return await work(await opening)
     } catch (cause) {
-      close()
+      opening = undefined
       if (isLast) {
         throw new TokenError(
           'storage_failed',
@@ -129,16 +121,31 @@ export function createDatabase({
     }
   }
 
-  // Strict, because a power cut that undoes a rotated refresh token costs the session.
-  const begin = <Name extends 'session' | 'transactions'>(
-    db: IDBPDatabase<Schema>,
-    stores: Name[],
-  ) => {
-    const tx = db.transaction(stores, 'readwrite', { durability: 'strict' })
-    // After a request that fails, its caller does not wait for this promise.
-    tx.done.catch(() => {})
-    return tx
-  }
+  return { use: (work) => use(work), limited }
+}
+
+// Strict, because a power cut that undoes a rotated refresh token costs the session.
+const begin = <Name extends 'session' | 'transactions'>(
+  db: IDBPDatabase<Schema>,
+  stores: Name[],
+) => {
+  const tx = db.transaction(stores, 'readwrite', { durability: 'strict' })
+  // After a request that fails, its caller does not wait for this promise.
+  tx.done.catch(() => {})
+  return tx
+}
+
+interface DatabaseParts {
+  name: string
+  platform: Pick<Platform, 'wait'>
+  /** Called when the database has been taken away, or is about to be. */
+  onLost: () => void
+}
+
+/** Opens the database `name` when it is needed. */
+export function createDatabase(parts: DatabaseParts): Database {
+  const { name } = parts
+  const { use, limited } = createConnection(parts)
 
   return {
     read: (store, key) => use((db) => db.get(store, key as never)),

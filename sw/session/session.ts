@@ -32,22 +32,21 @@ export interface WorkerSession extends StoredSession {
 }
 
 /**
- * Creates the session.
+ * Creates the session. The pages in the worker's scope get its events.
  *
- * @param scope Scope of this worker, whose pages get the events
  * @param forget Drops what else is kept for the user, before pages get the end of the session
  */
 export function createSession({
+  config,
   store,
-  scope,
   platform,
   publish,
   note,
   dpop,
   forget,
 }: {
+  config: { root: string }
   store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
-  scope: string
   platform: Pick<Platform, 'now' | 'random' | 'channel'>
   publish: (event: WireEvent) => Promise<void>
   note?: Note
@@ -55,7 +54,7 @@ export function createSession({
   forget?: (reason: SignedOutReason) => Promise<unknown>
 }): WorkerSession {
   const { now, random } = platform
-  const stored = createStoredSession({ store, scope, platform, dpop, forget })
+  const stored = createStoredSession({ config, store, platform, dpop, forget })
   const { readAgain, change, changeOwn } = stored
   let renewing = false
 

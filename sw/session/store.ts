@@ -1,7 +1,7 @@
 import { TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
 import { fits, type Shape } from '../values/shape.js'
-import { createDatabase, type ServerKey } from './database.js'
+import { createDatabase, type Database, type ServerKey } from './database.js'
 import {
   type ActiveRecord,
   activeOf,
@@ -36,8 +36,18 @@ export interface RecordChange {
   after?: SessionRecord
 }
 
+/** What the worker keeps of the server. */
+export interface Published {
+  readMetadata(): Promise<StoredMetadata | undefined>
+  writeMetadata(metadata: object): Promise<void>
+  readKeys(): Promise<StoredKeys | undefined>
+  writeKeys(keys: JsonWebKey[]): Promise<void>
+  readDpop(): Promise<DpopState | undefined>
+  writeDpop(state: DpopState): Promise<void>
+}
+
 /** What the worker keeps: the session, transactions, and what the server publishes. */
-export interface Store extends Omit<StoredTransactions, 'dropOldTransactions'> {
+export interface Store extends Omit<StoredTransactions, 'dropOldTransactions'>, Published {
   /** Name of the database: issuer and client. */
   name: string
   /** This worker alone has the tokens, so they go when another worker ends the session. */
@@ -51,12 +61,6 @@ export interface Store extends Omit<StoredTransactions, 'dropOldTransactions'> {
   update(
     next: (current: SessionRecord | undefined) => SessionRecord | undefined,
   ): Promise<RecordChange>
-  readMetadata(): Promise<StoredMetadata | undefined>
-  writeMetadata(metadata: object): Promise<void>
-  readKeys(): Promise<StoredKeys | undefined>
-  writeKeys(keys: JsonWebKey[]): Promise<void>
-  readDpop(): Promise<DpopState | undefined>
-  writeDpop(state: DpopState): Promise<void>
   /**
    * Clears up, once in the life of a worker: transactions that are too old, and the database that
    * the worker at `place` had before its issuer or client was changed. That one is only deleted: to
@@ -78,6 +82,22 @@ const noTokens: Partial<ActiveRecord> & Record<string, unknown> = {
 
 const tokensOf = (record: object): typeof noTokens =>
   Object.fromEntries(Object.keys(noTokens).map((name) => [name, (record as typeof noTokens)[name]]))
+
+/** What is kept of the server, if it still has its shape. */
+const createPublished = (database: Database, now: Platform['now']): Published => {
+  const read = async <T>(key: ServerKey, shape: Shape): Promise<T | undefined> => {
+    const kept = await database.read('server', key)
+    return fits(kept, shape) ? (kept as T) : undefined
+  }
+  return {
+    readMetadata: () => read('metadata', metadataShape),
+    writeMetadata: (metadata) => database.write('metadata', { metadata, fetchedAt: now() }),
+    readKeys: () => read('keys', keysShape),
+    writeKeys: (keys) => database.write('keys', { keys, fetchedAt: now() }),
+    readDpop: () => read('dpop', dpopShape),
+    writeDpop: (state) => database.write('dpop', state),
+  }
+}
 
 /**
  * Keeps records in IndexedDB: truth is in there, memory is a cache. With `storage: 'memory'` the
@@ -158,28 +178,13 @@ export function createStore({
 
   const transactions = createStoredTransactions({ database, platform })
 
-  /** What is kept of the server, if it still has that shape. */
-  const readPublished = async <T>(key: ServerKey, shape: Shape): Promise<T | undefined> => {
-    const kept = await database.read('server', key)
-    return fits(kept, shape) ? (kept as T) : undefined
-  }
-
-  const writeFetched = (key: ServerKey, value: object) =>
-    database.write(key, { ...value, fetchedAt: platform.now() })
-
   return {
     ...transactions,
+    ...createPublished(database, platform.now),
     name,
     inMemory,
     read,
     update,
-
-    readMetadata: () => readPublished('metadata', metadataShape),
-    writeMetadata: (metadata) => writeFetched('metadata', { metadata }),
-    readKeys: () => readPublished('keys', keysShape),
-    writeKeys: (keys) => writeFetched('keys', { keys }),
-    readDpop: () => readPublished('dpop', dpopShape),
-    writeDpop: (state) => database.write('dpop', state),
 
     tidy: async (place) => {
       await transactions.dropOldTransactions()

@@ -42,22 +42,32 @@ const keepUnusable = (wanted: SessionRecord | undefined, current: SessionRecord 
   return isSame ? { ...wanted, accessToken, refreshToken } : wanted
 }
 
+/** Another worker has ended the session: what only this worker has must not outlive it. */
+const followEnd = async (
+  user: string | undefined,
+  store: Pick<Store, 'read'>,
+  forget?: (reason: SignedOutReason) => Promise<unknown>,
+): Promise<void> => {
+  const record = await store.read()
+  if (record?.status === 'ended') await forget?.(record.reason)
+  else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
+}
+
 /**
  * Reads and changes the session record. Every change goes to the disk first, and is announced to
- * the other workers of this origin and their pages.
+ * the other workers of this origin and their pages. The pages of this worker get events instead.
  *
- * @param scope Scope of this worker: its pages get events, so they need no announcement
  * @param forget Drops what else is kept for the user, when another worker has ended the session
  */
 export function createStoredSession({
+  config: { root: scope },
   store,
-  scope,
   platform: { now, channel },
   dpop,
   forget,
 }: {
+  config: { root: string }
   store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
-  scope: string
   platform: Pick<Platform, 'now' | 'channel'>
   dpop?: KeyHolder
   forget?: (reason: SignedOutReason) => Promise<unknown>
@@ -74,17 +84,10 @@ export function createStoredSession({
     memory = undefined
   }
 
-  /** Another worker has ended the session: what only this worker has must not outlive it. */
-  const followEnd = async (user: string | undefined) => {
-    const record = await store.read()
-    if (record?.status === 'ended') await forget?.(record.reason)
-    else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
-  }
-
   const others = channel(store.name, () => {
     const user = memory?.record?.user
     letGo()
-    if (store.inMemory || forget) followEnd(user).catch(() => {})
+    if (store.inMemory || forget) followEnd(user, store, forget).catch(() => {})
   })
 
   const lost = () => {

@@ -10,12 +10,12 @@ export type AuthPages = (page: AuthPage, arrival: Arrival) => Promise<Response>
 
 /** Creates the answers to navigations to the auth pages. */
 export function createAuthPages({
-  root,
+  config: { root },
   login,
   callback,
   logout,
 }: {
-  root: string
+  config: { root: string }
   login: Pick<Login, 'leave'>
   callback: Callback
   logout: Pick<Logout, 'visit'>

@@ -2,7 +2,12 @@ import { TokenError, toErrorData } from '../../src/shared/errors.js'
 import type { Arrival } from '../http/arrival.js'
 import type { Platform } from '../platform.js'
 import type { AuthorizationServer, SignIn } from '../server/authorization-server.js'
-import { activeOf, type Outcome, type Transaction } from '../session/records.js'
+import {
+  activeOf,
+  type Outcome,
+  type RequestSecrets,
+  type Transaction,
+} from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
 import { randomId } from '../values/random-id.js'
@@ -25,6 +30,13 @@ const isWellFormed = (params: URLSearchParams): boolean => {
   return once && hasOne && !implicit && code !== '' && (code?.length ?? 0) <= longestCode
 }
 
+/** What the answer is checked with, if it is well-formed. */
+const secretsOf = (transaction: Transaction, params: URLSearchParams): RequestSecrets => {
+  const secrets = transaction.report === undefined ? undefined : transaction.sent
+  if (isWellFormed(params) && secrets) return secrets
+  throw new TokenError('invalid_callback', 'The answer of the authorization server is malformed.')
+}
+
 /** Creates the answer to navigations to the redirect URI. */
 export function createCallback({
   config,
@@ -32,7 +44,7 @@ export function createCallback({
   transactions,
   session,
   landing,
-  now,
+  platform: { now },
   note,
 }: {
   config: { root: string; scope: string; authorizationParams: Readonly<Record<string, string>> }
@@ -40,7 +52,7 @@ export function createCallback({
   transactions: Pick<Transactions, 'arrive' | 'finish'>
   session: Pick<WorkerSession, 'read' | 'change' | 'publish' | 'publishEnd'>
   landing: Pick<Landing, 'succeed' | 'fail'>
-  now: Platform['now']
+  platform: Pick<Platform, 'now'>
   note?: Note
 }): Callback {
   const signIn = async (transaction: Transaction, answer: SignIn): Promise<void> => {
@@ -92,19 +104,6 @@ export function createCallback({
     return await landing.fail(arrival, { returnTo, error })
   }
 
-  /** Redeems the answer, or throws why it cannot be trusted. */
-  const redeem = async (transaction: Transaction, params: URLSearchParams, state: string) => {
-    const secrets = transaction.report === undefined ? undefined : transaction.sent
-    if (!isWellFormed(params) || !secrets) {
-      throw new TokenError(
-        'invalid_callback',
-        'The answer of the authorization server is malformed.',
-      )
-    }
-    const asked = { ...config.authorizationParams, ...transaction.params }
-    return await server.redeem({ params, state, secrets, asked })
-  }
-
   return async (arrival) => {
     const { request, url } = arrival
     const params = url.searchParams
@@ -119,7 +118,9 @@ export function createCallback({
     }
     if (transaction.kind === 'outcome') return await arriveAgain(arrival, transaction)
     try {
-      await signIn(transaction, await redeem(transaction, params, state))
+      const secrets = secretsOf(transaction, params)
+      const asked = { ...config.authorizationParams, ...transaction.params }
+      await signIn(transaction, await server.redeem({ params, state, secrets, asked }))
       await transactions.finish(state, transaction, 'signed-in')
     } catch (cause) {
       const error = interrupted(cause)

@@ -29,11 +29,11 @@ export const interrupted = (cause?: unknown): TokenError =>
 
 /** Creates the landing. */
 export function createLanding({
-  authUrls,
+  config: { authUrls },
   transactions,
   session,
 }: {
-  authUrls: Readonly<Record<AuthPage, string>>
+  config: { authUrls: Readonly<Record<AuthPage, string>> }
   transactions: Pick<Transactions, 'leaveForPage' | 'takeForPage' | 'settleInterrupted'>
   session: Pick<WorkerSession, 'read'>
 }): Landing {

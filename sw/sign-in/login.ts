@@ -49,7 +49,7 @@ export function createLogin({
   transactions,
   session,
   landing,
-  online,
+  platform: { online },
   note,
   dpop,
 }: {
@@ -58,7 +58,7 @@ export function createLogin({
   transactions: Pick<Transactions, 'begin' | 'depart' | 'arrive' | 'finish'>
   session: Pick<WorkerSession, 'read' | 'readAgain'>
   landing: Pick<Landing, 'fail'>
-  online: Platform['online']
+  platform: Pick<Platform, 'online'>
   note?: Note
   dpop?: { keyFor(record: SessionRecord | undefined): Promise<DpopKey> }
 }): Login {

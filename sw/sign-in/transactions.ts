@@ -1,4 +1,5 @@
 import { TokenError, type TokenErrorData } from '../../src/shared/errors.js'
+import type { Platform } from '../platform.js'
 import type {
   BegunTransaction,
   DepartedTransaction,
@@ -85,31 +86,24 @@ export const safeReturnTo = (
   return url.href
 }
 
-/**
- * Creates the transactions.
- *
- * @param scope Scope of this worker: another one may still be busy with what it has under way
- */
+/** Creates the transactions of the worker at `root`: one elsewhere has others under way. */
 export function createTransactions({
+  config: { root },
   store,
-  now,
-  scope,
+  platform: { now },
 }: {
+  config: { root: string }
   store: Pick<
     Store,
     'addTransaction' | 'takeTransaction' | 'readTransaction' | 'listTransactions' | 'putOutcome'
   >
-  now: () => number
-  scope: string
+  platform: Pick<Platform, 'now'>
 }): Transactions {
   /** Keys of what this worker is busy with: the rest was left undone by an earlier one. */
   const busy = new Set<string>()
 
-  const outcome = (returnTo: string, result: Outcome['result']): Outcome => ({
-    kind: 'outcome',
-    createdAt: now(),
-    returnTo,
-    result,
+  const outcome = (returnTo: string, result: Outcome['result'], login?: string): Outcome => ({
+    ...{ kind: 'outcome', createdAt: now(), returnTo, result, login },
   })
 
   return {
@@ -135,17 +129,13 @@ export function createTransactions({
 
     arrive: async (state) => {
       if (!state) return
-      const exchanging = (transaction: Transaction, login?: string): Outcome => ({
-        ...outcome(transaction.returnTo, 'exchanging'),
-        login,
-      })
       const key = await keyOf(state)
-      const taken = await store.takeTransaction(key, (transaction) => {
+      const taken = await store.takeTransaction(key, ({ kind, returnTo }) => {
         busy.add(key)
-        return exchanging(transaction, transaction.kind === 'login' ? scope : undefined)
+        return outcome(returnTo, 'exchanging', kind === 'login' ? root : undefined)
       })
       if (taken && taken.kind !== 'outcome' && taken.report) {
-        await store.putOutcome(taken.report, exchanging(taken))
+        await store.putOutcome(taken.report, outcome(taken.returnTo, 'exchanging'))
       }
       return taken
     },
@@ -159,13 +149,11 @@ export function createTransactions({
     },
 
     settleInterrupted: async (since, error) => {
-      const undone = (await store.listTransactions()).filter(
-        ([key, entry]) =>
-          entry?.kind === 'outcome' &&
-          entry.login === scope &&
-          entry.result === 'exchanging' &&
-          !busy.has(key),
-      ) as [string, Outcome][]
+      const isUndone = (key: string, entry: Outcome): boolean =>
+        entry.login === root && entry.result === 'exchanging' && !busy.has(key)
+      const undone = (await store.listTransactions()).flatMap(([key, entry]) =>
+        entry?.kind === 'outcome' && isUndone(key, entry) ? [[key, entry] as const] : [],
+      )
       for (const [key, outcome] of undone) {
         const result = outcome.createdAt > since ? { error } : 'signed-in'
         await store.putOutcome(key, { ...outcome, result })

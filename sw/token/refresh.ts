@@ -55,18 +55,38 @@ const afterRefusal = (
   }
 }
 
-/** Creates the refresh grant. A stop of the worker loses no more than it must, at any point. */
-export function createRefresh({
-  server,
-  session,
-  now,
-  note,
-}: {
+/** The ID token that came along: new claims, or the end of a session that is another user's. */
+const readClaims = async (
+  record: ActiveRecord,
+  idToken: string,
+  { server, session }: Pick<Parts, 'server' | 'session'>,
+): Promise<ActiveRecord | undefined> => {
+  const seen = await server.readIdToken(idToken, record)
+  if (seen.kind === 'other-user') {
+    await session.end('user_changed', record.session)
+    return undefined
+  }
+  if (seen.kind === 'same') {
+    return await session.changeOwn(record.session, (current) => ({
+      ...current,
+      claims: { ...current.claims, ...seen.claims },
+      idToken,
+    }))
+  }
+  // A wrong clock or an unknown key must not cost the session: the claims stay as they were.
+  await session.reportProblem(seen.error)
+  return record
+}
+
+interface Parts {
   server: Pick<AuthorizationServer, 'refresh' | 'revoke' | 'readIdToken'>
   session: Pick<WorkerSession, 'changeOwn' | 'end' | 'pause' | 'reportProblem' | 'readAgain'>
-  now: Platform['now']
+  platform: Pick<Platform, 'now'>
   note?: Note
-}): Refresh {
+}
+
+/** Creates the refresh grant. A stop of the worker loses no more than it must, at any point. */
+export function createRefresh({ server, session, platform: { now }, note }: Parts): Refresh {
   /** An answer that the disk would not take: the token it was for must not be sent again. */
   let unsaved: { refreshToken: string; answer: RefreshAnswer } | undefined
 
@@ -77,25 +97,6 @@ export function createRefresh({
     session.changeOwn(sent.session, (current) =>
       current.refreshToken === sent.refreshToken ? next(current) : undefined,
     )
-
-  /** The ID token that came along: new claims, or the end of a session that is another user's. */
-  const readClaims = async (record: ActiveRecord, idToken: string) => {
-    const seen = await server.readIdToken(idToken, record)
-    if (seen.kind === 'other-user') {
-      await session.end('user_changed', record.session)
-      return undefined
-    }
-    if (seen.kind === 'same') {
-      return await session.changeOwn(record.session, (current) => ({
-        ...current,
-        claims: { ...current.claims, ...seen.claims },
-        idToken,
-      }))
-    }
-    // A wrong clock or an unknown key must not cost the session: the claims stay as they were.
-    await session.reportProblem(seen.error)
-    return record
-  }
 
   const takeTokens = async (
     record: ActiveRecord,
@@ -115,7 +116,8 @@ export function createRefresh({
       return { kind: 'superseded' }
     }
     const { idToken } = tokens
-    const renewed = idToken === undefined ? stored : await readClaims(stored, idToken)
+    const renewed =
+      idToken === undefined ? stored : await readClaims(stored, idToken, { server, session })
     if (!renewed) return { kind: 'superseded' }
     note?.('refreshed')
     return { kind: 'renewed', record: renewed }

@@ -4,6 +4,7 @@ import { ownerOf } from '../session/active-record.js'
 import { longestPause, longestWindow } from '../session/backoff.js'
 import { type ActiveRecord, activeOf } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
+import type { Store } from '../session/store.js'
 import { withTimeLimit } from '../time-limit.js'
 import { ageOf } from '../values/age.js'
 import type { Refresh } from './refresh.js'
@@ -48,17 +49,17 @@ export interface RenewalConfig {
 /** How long, in ms, a renewal waits for one that another worker has under way. */
 const lockLimit = 20_000
 
-/** Creates the renewal, with the lock `lockName` of the whole origin. */
+/** Creates the renewal. Its lock is one for the whole origin. */
 export function createRenewal({
   config: { leeway, rotationGrace },
-  lockName,
+  store,
   session,
   refresh,
   silentLogin,
   platform: { now, lock, online, wait },
 }: {
   config: RenewalConfig
-  lockName: string
+  store: Pick<Store, 'name'>
   session: WorkerSession
   refresh: Refresh
   silentLogin: SilentLogin
@@ -97,7 +98,7 @@ export function createRenewal({
 
   const exclusively = async <T>(work: () => Promise<T>): Promise<T> => {
     const done = await withTimeLimit(wait, lockLimit, (late, enough) =>
-      lock(lockName, late, async () => {
+      lock(`${store.name} renew`, late, async () => {
         enough()
         return { value: await work() }
       }),

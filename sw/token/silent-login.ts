@@ -8,6 +8,8 @@ import type { Note } from '../trace.js'
 import { ageOf } from '../values/age.js'
 import { type CallPage, createFramePages, pageCheckInterval } from './frame-page.js'
 
+declare const DEVELOPMENT: boolean
+
 export interface SilentLoginRequest {
   /** `renew` is for the session that is there, `check` also finds a new one. */
   purpose: 'renew' | 'check'
@@ -55,39 +57,28 @@ const mostFailures = 3
 /** … there is none for so long, in ms. */
 const restAfterFailures = 300_000
 
-/** Why nothing came back, as likely as can be said from here. */
-const timeoutOf = (frame: FrameEnd | undefined, isUnused: boolean, limit: number): TokenError => {
-  if (!frame) {
-    return new TokenError(
-      'timeout',
-      'The page with the hidden frame gave no answer: it may have been frozen.',
-    )
-  }
+/** Why nothing came back, as likely as can be said from here: for the development build. */
+const explainTimeout = (frame: FrameEnd | undefined, isUnused: boolean, limit: number): string => {
+  if (!frame) return 'The page with the hidden frame gave no answer: it may have been frozen.'
   if (isUnused) {
-    return new TokenError(
-      'timeout',
+    return (
       'The hidden frame never got to the worker: an ad blocker, the Content-Security-Policy or ' +
-        'the Cross-Origin-Embedder-Policy of the page may have stopped it.',
+      'the Cross-Origin-Embedder-Policy of the page may have stopped it.'
     )
   }
   if (!frame.loaded) {
-    return new TokenError(
-      'timeout',
-      `The authorization server did not answer in a hidden frame within ${limit / 1000} s.`,
-    )
+    return `The authorization server did not answer in a hidden frame within ${limit / 1000} s.`
   }
   if (frame.isolated) {
-    return new TokenError(
-      'timeout',
+    return (
       'This page is cross-origin isolated, and the authorization server does not send ' +
-        'Cross-Origin-Resource-Policy: cross-origin.',
+      'Cross-Origin-Resource-Policy: cross-origin.'
     )
   }
-  return new TokenError(
-    'timeout',
+  return (
     'The authorization server showed a page in the hidden frame instead of sending it back: it ' +
-      'refuses the request (its log says why), does not know prompt=none, or forbids frames ' +
-      '(X-Frame-Options, frame-ancestors). Or an ad blocker or the browser stopped the frame.',
+    'refuses the request (its log says why), does not know prompt=none, or forbids frames ' +
+    '(X-Frame-Options, frame-ancestors). Or an ad blocker or the browser stopped the frame.'
   )
 }
 
@@ -140,6 +131,14 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
     return result
   }
 
+  const timeout = async (end: FrameEnd | undefined, ticket: string): Promise<TokenError> =>
+    new TokenError(
+      'timeout',
+      DEVELOPMENT
+        ? explainTimeout(end, await transactions.isUnused(ticket), limit)
+        : 'Nothing came back from the hidden frame.',
+    )
+
   /** Runs the frame in one page. Without an outcome, the next page may bring one. */
   const tryIn = async (
     page: Page,
@@ -161,10 +160,7 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
     // A sign-out takes away what was under way.
     const isOver = !activeOf(await session.readAgain())
     if (isOver && activeOf(request.record)) return { outcome: { kind: 'superseded' } }
-    const error =
-      end?.end === 'blocked'
-        ? blocked()
-        : timeoutOf(end, await transactions.isUnused(ticket), limit)
+    const error = end?.end === 'blocked' ? blocked() : await timeout(end, ticket)
     // The next page would meet the same policy and the same server, but need not be frozen.
     return { outcome: { kind: 'failed', error }, isGone: end === undefined }
   }

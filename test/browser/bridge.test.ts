@@ -340,7 +340,7 @@ describe('two versions', () => {
 
   test('a page that is newer than the worker is told so too (BR-09)', async () => {
     const worker = await (await fetch(`${world.site.origin}/tokenward-worker.js`)).text()
-    const old = worker.replace(/(\.data\.tokenward===)1\b/, '$10')
+    const old = worker.replace(/(\.tokenward===)1\b/, '$10')
     expect(old).not.toBe(worker)
     world.site.addFile('/old-worker.js', { body: old })
     const source = world.workerSource().replace('/tokenward-worker.js', '/old-worker.js')

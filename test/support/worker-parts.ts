@@ -55,14 +55,14 @@ export const createSignIn = ({
   server,
   transactions,
   session,
-  platform: { now, online },
+  platform,
 }: Pick<Parts, 'config' | 'server' | 'transactions' | 'session'> & {
   platform: Pick<Platform, 'now' | 'online'>
 }) => {
-  const landing = createLanding({ authUrls: config.authUrls, transactions, session })
-  const parts = { config, server, transactions, session, landing }
-  const { begin, leave } = createLogin({ ...parts, online })
-  return { begin, leave, arrive: createCallback({ ...parts, now }), landing: landing.newsFor }
+  const landing = createLanding({ config, transactions, session })
+  const parts = { config, server, transactions, session, landing, platform }
+  const { begin, leave } = createLogin(parts)
+  return { begin, leave, arrive: createCallback(parts), landing: landing.newsFor }
 }
 
 /** The store, with a look at what it has written. */

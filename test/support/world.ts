@@ -143,8 +143,10 @@ export const startServers = async (options: WorldOptions = {}) => {
   const managerCall = (folder: string) => `tokenward.createTokenManager('${folder}sw.js')`
   const pageSource = pageFor(options.managerCall ?? managerCall(base))
   const library = (path: string) => readFile(fromRoot(path), 'utf8')
-  site.addFile('/tokenward-worker.js', { body: await library('dist/worker.classic.js') })
-  site.addFile('/tokenward.js', { body: await library('dist/page.standalone.js') })
+  site.addFile('/tokenward-worker.js', {
+    body: await library('dist/development/worker.classic.js'),
+  })
+  site.addFile('/tokenward.js', { body: await library('dist/development/page.standalone.js') })
   site.addFile(`${base}sw.js`, { body: workerSource() })
   site.addFile(base, { body: pageSource, type: 'text/html' })
   site.addFile(`${base}other`, { body: pageSource, type: 'text/html' })
