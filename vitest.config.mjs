@@ -1,11 +1,23 @@
 import { defineConfig } from 'vitest/config'
+import { limit } from './test/support/machine.mjs'
 
 const common = {
   environment: 'node',
+  testTimeout: limit(5_000),
+  hookTimeout: limit(10_000),
   // See esbuild.config.mjs.
   alias: { 'workbox-window': 'workbox-window/build/workbox-window.prod.mjs' },
 }
 
+/** For what starts processes. No test waits this long unless something has gone wrong. */
+const patient = {
+  testTimeout: limit(60_000),
+  hookTimeout: limit(60_000),
+  expect: { poll: { timeout: limit(10_000) } },
+}
+
+/** For what needs dist/. */
+const globalSetup = ['test/support/build.mjs']
 /** The sources explain their errors, as the development build does. */
 const define = { DEVELOPMENT: 'true' }
 
@@ -28,7 +40,7 @@ export default defineConfig({
         },
       },
       {
-        // What needs dist/.
+        // What looks at dist/ itself.
         define,
         test: {
           ...common,
@@ -39,10 +51,8 @@ export default defineConfig({
             'test/doctor.test.ts',
             'test/vite-pwa.test.ts',
           ],
-          // Each brings dist/ up to date first.
-          fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          globalSetup,
+          ...patient,
         },
       },
       {
@@ -50,11 +60,13 @@ export default defineConfig({
         test: {
           ...common,
           name: 'browser',
+          globalSetup,
           include: ['test/browser/*.test.ts'],
-          // Each file has servers and a browser of its own, so two can run side by side.
+          // Each file has servers and a browser of its own, so two can run side by side. What they
+          // import they share: half a minute of loading.
+          isolate: false,
           maxWorkers: 2,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          ...patient,
         },
       },
       {
@@ -63,8 +75,10 @@ export default defineConfig({
         test: {
           ...common,
           name: 'unattended',
+          globalSetup,
           include: ['test/unattended/*.test.ts'],
-          testTimeout: 240_000,
+          ...patient,
+          testTimeout: limit(240_000),
         },
       },
     ],

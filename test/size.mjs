@@ -1,6 +1,14 @@
 // `npm run size`: what an app's users download, everything included, minified and gzipped.
-import { readFileSync, realpathSync } from 'node:fs'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import * as esbuild from 'esbuild'
@@ -82,12 +90,53 @@ const measureClassic = async () => {
  * @property {{ name: string, kb: number }[]} parts
  */
 
+/** One hash of all that the sizes depend on: the sources, the tools and this file. */
+const hashOfSources = () => {
+  const hash = createHash('sha256')
+  const sources = ['src', 'sw'].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath ?? entry.path, entry.name)),
+  )
+  const tools = ['package-lock.json', 'esbuild.config.mjs', 'test/size.mjs']
+  for (const file of [...sources.sort(), ...tools.map((file) => join(root, file))]) {
+    hash.update(`${file}\0`).update(readFileSync(file)).update('\0')
+  }
+  return hash.digest('hex')
+}
+
+const cache = join(root, '.cache', 'sizes.json')
+
+const readCache = () => {
+  try {
+    return JSON.parse(readFileSync(cache, 'utf8'))
+  } catch {
+    return undefined
+  }
+}
+
+/** Other steps may read it at the same time, so it appears whole. */
+const writeCache = (entry) => {
+  mkdirSync(dirname(cache), { recursive: true })
+  const unfinished = `${cache}.${process.pid}`
+  writeFileSync(unfinished, JSON.stringify(entry))
+  renameSync(unfinished, cache)
+}
+
 /**
- * Sizes against the budgets of the README.
+ * Sizes against the budgets of the README. Measured once for the same sources, since several tests
+ * and `npm run size` ask for them.
  *
  * @returns {Promise<Size[]>}
  */
-export const measure = () => Promise.all([...apps.map(measureApp), measureClassic()])
+export const measure = async () => {
+  const hash = hashOfSources()
+  const known = readCache()
+  if (known?.hash === hash) return known.sizes
+  const sizes = await Promise.all([...apps.map(measureApp), measureClassic()])
+  writeCache({ hash, sizes })
+  return sizes
+}
 
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const number = (kb) => (kb === undefined ? '' : kb.toFixed(1)).padStart(9)

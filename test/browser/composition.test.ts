@@ -95,7 +95,7 @@ const addAssets = () => {
 }
 
 describe('in a worker of Workbox', () => {
-  test('precaching, a fallback for navigations, strategies and preload change nothing (CB-18, D10)', async () => {
+  test('precaching, a fallback for navigations, strategies and preload change nothing (CB-18)', async () => {
     addAssets()
     serveWorker(
       await bundleWorker(
@@ -157,7 +157,7 @@ describe('in a worker of Workbox', () => {
       "registerRoute(({ request }) => request.destination === 'document', new NetworkFirst())",
     ],
   ])(
-    '%s before listen() is worker_order, before it swallows a callback (BR-10, M39)',
+    '%s before listen() is worker_order, before it swallows a callback (BR-10)',
     async (_title, route) => {
       serveWorker(await bundleWorker(workbox(`precache(); ${route}; listen()`)))
       const page = await (await world.newProfile()).newPage()
@@ -171,7 +171,7 @@ describe('in a worker of Workbox', () => {
     },
   )
 
-  test('routes before listen() that are for none of our pages are no worker_order (D10)', async () => {
+  test('routes before listen() that are for none of our pages are no worker_order', async () => {
     addAssets()
     serveWorker(
       await bundleWorker(
@@ -218,7 +218,7 @@ describe('in a worker with a router of its own', () => {
     }
   }
 
-  test('a module worker that hands events to handle() has all of it (D10)', async () => {
+  test('a module worker that hands events to handle() has all of it', async () => {
     serveWorker(
       router(`
         if (worker.handle(event)) return

@@ -381,7 +381,7 @@ test('has a token, is renewed and repeated as docs/requests.md says (IN-01, IN-0
   expect(readTable()).toBe(tableOf(rows))
 })
 
-test('an upload by XHR has no progress events, but those of its answer (M32)', async () => {
+test('an upload by XHR has no progress events, but those of its answer', async () => {
   const page = await openSignedIn(world)
   const seen = await page.evaluate(
     (url) =>

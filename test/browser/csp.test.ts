@@ -100,7 +100,7 @@ const useEverything = async () => {
 }
 
 describe('the policy that the docs recommend', () => {
-  test('forbids nothing that tokenward does, in the page and in the worker (CF-06, M29)', async () => {
+  test('forbids nothing that tokenward does, in the page and in the worker (CF-06)', async () => {
     await useEverything()
     const page = await openApp(await world.newProfile(), world.url)
     const policy = await page.evaluate(async () =>
@@ -130,7 +130,7 @@ describe('the policy that the docs recommend', () => {
 })
 
 describe('a script in the page', () => {
-  test('registers no other file as a worker, for the auth pages or anything (M8, M29)', async () => {
+  test('registers no other file as a worker, for the auth pages or anything', async () => {
     world.usePolicy({ page: { 'require-trusted-types-for': undefined } })
     world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })
     const page = await openApp(await world.newProfile(), world.url)
@@ -152,7 +152,7 @@ describe('a script in the page', () => {
 describe('Trusted Types', () => {
   const call = "tokenward.createTokenManager('/sw.js')"
 
-  test('get one policy, whichever manager or copy of the library asks (M29)', async () => {
+  test('get one policy, whichever manager or copy of the library asks', async () => {
     const page = await openCase(call)
     expect(await readyOf(page)).toEqual({})
     await page.evaluate(async () => {
@@ -173,7 +173,7 @@ describe('Trusted Types', () => {
     expect(await violationsIn(page)).toEqual([])
   })
 
-  test('get a policy that no other script can use for anything else (M29)', async () => {
+  test('get a policy that no other script can use for anything else', async () => {
     const page = await openCase(call)
     await readyOf(page)
     const seen = await page.evaluate(() => {
@@ -204,27 +204,27 @@ describe('Trusted Types', () => {
     })
   })
 
-  test('are given no script of another origin (M29)', async () => {
+  test('are given no script of another origin', async () => {
     const page = await openCase("tokenward.createTokenManager('https://evil.example/sw.js')")
     expect(await readyOf(page)).toMatchObject({ code: 'worker_script_failed' })
     expect(await policiesIn(page)).toEqual([])
   })
 
-  test('that allow no such policy are an error that says what to do (M29, BR-10)', async () => {
+  test('that allow no such policy are an error that says what to do (BR-10)', async () => {
     world.usePolicy({ page: { 'trusted-types': 'app' } })
     const { code, message } = await readyOf(await openCase(call))
     expect(code).toBe('worker_script_failed')
     expect(message).toMatch(/TrustedScriptURL.*tokenward in trusted-types/s)
   })
 
-  test('that are listed but not required get in nobody’s way (M29)', async () => {
+  test('that are listed but not required get in nobody’s way', async () => {
     world.usePolicy({
       page: { 'trusted-types': "'none'", 'require-trusted-types-for': undefined },
     })
     expect(await readyOf(await openCase(call))).toEqual({})
   })
 
-  test('of the app are taken as they are (M29)', async () => {
+  test('of the app are taken as they are', async () => {
     world.usePolicy({ page: { 'trusted-types': 'app' } })
     const own = `trustedTypes.createPolicy('app', { createScriptURL: (url) => url })`
     const page = await openCase(`tokenward.createTokenManager(${own}.createScriptURL('/sw.js'))`)
@@ -234,7 +234,7 @@ describe('Trusted Types', () => {
   })
 })
 
-describe('a cross-origin isolated page (M40)', () => {
+describe('a cross-origin isolated page', () => {
   let door: ReturnType<typeof createServer> | undefined
   afterEach(async () => {
     if (door) await close(door)
@@ -264,7 +264,7 @@ describe('a cross-origin isolated page (M40)', () => {
     return origin
   }
 
-  test('signs in, calls APIs and logs in silently, with a server that may be embedded (M40)', async () => {
+  test('signs in, calls APIs and logs in silently, with a server that may be embedded', async () => {
     const origin = await openDoor()
     world.usePolicy({
       page: { 'frame-src': `'self' ${origin}`, 'form-action': `'self' ${origin}` },

@@ -9,7 +9,7 @@ import {
   expireToken,
   fetchIn,
   heard,
-  openSignedIn,
+  openAndSignIn,
   refreshesAt,
   requestsTo,
   sessionIn,
@@ -107,7 +107,7 @@ const forge = (
 
 describe('with a key that cannot leave the browser', () => {
   test('a user signs in, calls an API, renews, and calls it again (DP-02, DP-04, DP-06, DP-09)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const { jkt } = await stolenFrom(page)
     const [asked] = authorizationsAt(world.as)
     expect(new URLSearchParams(asked?.query).get('dpop_jkt')).toBe(jkt)
@@ -128,7 +128,7 @@ describe('with a key that cannot leave the browser', () => {
 
   test('the server’s own resource is called with its nonces (DP-06, DP-07)', async () => {
     world.usePolicy(anyServer)
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     for (let i = 0; i < 2; i++) {
       expect(await fetchIn(page, `${world.as.issuer}/userinfo`)).toMatchObject(asAlice)
     }
@@ -140,12 +140,12 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('on the own origin, the proof is for the URL as it was sent (DP-02)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await fetchIn(page, '/api/me?a=1#b')).toMatchObject(asAlice)
   })
 
   test('a megabyte is sent again whole for a new nonce, and nothing is renewed (DP-06)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await me(page)
     world.api.setDpopNonce('api-nonce-2')
     world.api.clearRequests()
@@ -157,8 +157,8 @@ describe('with a key that cannot leave the browser', () => {
     expect(refreshesAt(world.as)).toEqual([])
   })
 
-  test('a request with a DPoP header of its own is left alone, and no redirect takes a proof elsewhere (IN-06, IN-10, M17)', async () => {
-    const page = await openSignedIn(world)
+  test('a request with a DPoP header of its own is left alone, and no redirect takes a proof elsewhere (IN-06, IN-10)', async () => {
+    const page = await openAndSignIn(world)
     const headers = { DPoP: 'made up' }
     expect(await fetchIn(page, `${world.api.url}/me`, { headers })).toMatchObject({ status: 401 })
     expect(requestsTo(world.api, '/me')).toMatchObject([{ authorization: 'none' }])
@@ -170,8 +170,8 @@ describe('with a key that cannot leave the browser', () => {
     expect(world.sameOriginApi.requests).toEqual([])
   })
 
-  test('a nonce that CORS hides makes one request more at most, and a problem (DP-06, pitfall 55)', async () => {
-    const page = await openSignedIn(world)
+  test('a nonce that CORS hides makes one request more at most, and a problem (DP-06)', async () => {
+    const page = await openAndSignIn(world)
     world.api.hideHeaders('dpop-nonce www-authenticate')
     expect(await me(page)).toMatchObject({ status: 401 })
     expect(requestsTo(world.api, '/me')).toHaveLength(2)
@@ -180,7 +180,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a worker that was stopped has its key and its nonces again (DP-07, DP-10)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await me(page)
     const { jkt } = await stolenFrom(page)
     await stopWorkers(page)
@@ -195,7 +195,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a page can read the tokens and not the key, and without it they are refused everywhere (DP-01, DP-04)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await me(page)).toMatchObject(asAlice)
     const { accessToken = '', refreshToken = '', exported } = await stolenFrom(page)
     expect(exported).toEqual(Array(3).fill('InvalidAccessError'))
@@ -230,7 +230,7 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('signing out destroys the key, and the next sign-in has another one (DP-11)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const { jkt } = await stolenFrom(page)
     expect(await countKeys(page)).toBe(1)
     await page.evaluate(() => window.auth.logout({ local: true }))
@@ -242,20 +242,20 @@ describe('with a key that cannot leave the browser', () => {
   })
 
   test('a silent login brings a token for the same key (DP-10)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const { jkt } = await stolenFrom(page)
     await expireToken(world, page)
     world.as.revokeRefreshTokens()
     expect(await me(page)).toMatchObject({ status: 200, body: { jkt } })
     expect(authorizationsAt(world.as).at(-1)?.query).toContain('prompt=none')
-    // Of a dead token, the second answer is believed (F4).
+    // Of a dead token, the second answer is believed.
     expect(refreshesAt(world.as).map(({ status }) => status)).toEqual([400, 400])
   })
 })
 
 /** A page with an expired token, whose worker has just had an answer on a connection it keeps. */
 const openWarm = async (world: World): Promise<Page> => {
-  const page = await openSignedIn(world)
+  const page = await openAndSignIn(world)
   await page.evaluate(() => window.auth.renew())
   await expireToken(world, page)
   world.as.clearRequests()
@@ -264,7 +264,7 @@ const openWarm = async (world: World): Promise<Page> => {
 }
 
 describe('an answer that is lost on a connection that was used before', () => {
-  test('is asked for by the browser with the same proof, and then by the worker with a new one (F4)', async () => {
+  test('is asked for by the browser with the same proof, and then by the worker with a new one', async () => {
     const page = await openWarm(world)
     expect(await me(page)).toMatchObject(asAlice)
     expect(refreshesAt(world.as).map(({ status }) => status)).toEqual([0, 400, 200])
@@ -272,7 +272,7 @@ describe('an answer that is lost on a connection that was used before', () => {
     expect(await sessionIn(page)).toMatchObject({ state: 'fresh' })
   })
 
-  test('where the server rotates each time, a silent login repairs it (F4, RF-07)', async () => {
+  test('where the server rotates each time, a silent login repairs it (RF-07)', async () => {
     const server = { dpopNonce: true, consentRemembered: true, rotate: 'always' } as const
     const rotating = await startWorld({ workerOptions, server })
     try {

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { startServers } from '../../demo/servers.mjs'
 import { launchOptions } from '../support/browser.mjs'
 import { read, root } from '../support/docs.js'
+import { limit } from '../support/machine.mjs'
 import {
   authorizationsAt,
   dispatchSync,
@@ -31,6 +32,7 @@ beforeEach(async () => {
   const ports = { app: 0, authorizationServer: 0, api: 0 }
   demo = await startServers({ ports, authorizationServer: { autoSignIn: 'alice' } })
   context = await browser.newContext()
+  context.setDefaultTimeout(limit(30_000))
   context.on('weberror', (error) => errors.push(error.error().stack ?? ''))
   // What a page of the app hears, for as long as the test runs.
   await context.addInitScript(() => {
@@ -83,7 +85,7 @@ const marks = () => page.locator('#notes .mark').allTextContents()
 const state = () => page.textContent('#state')
 
 /** Waits until the quiet line says so. */
-const says = (text: string) => expect.poll(state, { timeout: 10_000 }).toBe(text)
+const says = (text: string) => expect.poll(state).toBe(text)
 
 const unsent = (count: number) =>
   count === 0 ? '' : `${count === 1 ? '1 change' : `${count} changes`} not sent yet.`
@@ -223,7 +225,8 @@ describe('an afternoon without network', () => {
     await restart()
     await says(offline(0))
     await expect.poll(names).toEqual(['North meadow'])
-    expect(await sessionIn(page)).toMatchObject({ state: 'stale' })
+    // The worker may be trying to renew just then.
+    await expect.poll(() => sessionIn(page)).toMatchObject({ state: 'stale' })
     await record.note('The network goes, the access token expires, the app is closed and opened')
 
     await make(['Oak row', 'Beehives', 'Ditch', 'Gate', 'Scarecrow'])

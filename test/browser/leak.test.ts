@@ -111,7 +111,7 @@ describe.each([
   })
   const databaseName = () => world.databaseName
 
-  test('are nowhere that a page script or the site’s server could see (AR-06, CB-01, M4, F6, ST-02, PV-01, PV-03)', async () => {
+  test('are nowhere that a page script or the site’s server could see (AR-06, CB-01, ST-02, PV-01, PV-03)', async () => {
     const context = await world.newProfile()
     const recorder = await startRecorder(context, world.site.origin)
     const { secrets, fromRecords } = collectSecrets(context)

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
+import { limit } from '../support/machine.mjs'
 import { fetchIn, openSignedIn, refreshesAt, requestsTo, useWorld } from '../support/world.js'
 
 const world = useWorld()
@@ -8,7 +9,7 @@ const megabyte = 1024 * 1024
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
 describe('50 MB', () => {
-  test('go up, and once more after a 401 (IN-14)', { timeout: 120_000 }, async () => {
+  test('go up, and once more after a 401 (IN-14)', { timeout: limit(120_000) }, async () => {
     const page = await openSignedIn(world)
     await fetchIn(page, `${world.api.url}/me`)
     world.api.rejectCurrentTokens()
@@ -24,7 +25,7 @@ describe('50 MB', () => {
     expect(requestsTo(world.api, '/upload').map(({ status }) => status)).toEqual([401, 200])
   })
 
-  test('come down whole (IN-15)', { timeout: 120_000 }, async () => {
+  test('come down whole (IN-15)', { timeout: limit(120_000) }, async () => {
     const page = await openSignedIn(world)
     const seen = await page.evaluate(async (url) => {
       const bytes = await (await fetch(url)).arrayBuffer()

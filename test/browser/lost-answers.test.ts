@@ -89,7 +89,7 @@ const afterThePause = async (page: Page) => {
 }
 
 describe('an answer that is lost on a connection that was used before', () => {
-  test('is asked for twice by the browser itself; a silent login repairs it (F1, RF-07)', async () => {
+  test('is asked for twice by the browser itself; a silent login repairs it (RF-07)', async () => {
     const page = await openWarm(world)
     lose(world, 1)
     const before = await fetchesBy(page)
@@ -102,7 +102,7 @@ describe('an answer that is lost on a connection that was used before', () => {
     await expectWell(page)
   })
 
-  test('and again when the browser sends it again: repaired by the next request (F1, RF-07)', async () => {
+  test('and again when the browser sends it again: repaired by the next request (RF-07)', async () => {
     const page = await openWarm(world)
     await page.evaluate(() => window.auth.checkSession())
     await expireToken(world, page)
@@ -120,7 +120,7 @@ describe('an answer that is lost on a connection that was used before', () => {
     await expectWell(page)
   })
 
-  test('where the consent is gone with the grant: the session ends for good (F2, SI-05)', async () => {
+  test('where the consent is gone with the grant: the session ends for good (SI-05)', async () => {
     const page = await openWarm(strict)
     lose(strict, 1)
     strict.api.clearRequests()
@@ -171,7 +171,7 @@ describe('an answer that is lost on a new connection', () => {
     await expectWell(page)
   })
 
-  test('where they are, the token stays where it is, also at a strict server (RF-07, M34)', async () => {
+  test('where they are, the token stays where it is, also at a strict server (RF-07)', async () => {
     const page = await openWarm(strict)
     await page.evaluate(() => window.auth.checkSession())
     await strict.as.stop()

@@ -312,7 +312,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
   beforeEach(() => world.site.setHeaders())
 
   test.each(['iframe', 'popup'] as const)(
-    'by a registration that is gone: %s (CB-13, M5, M7)',
+    'by a registration that is gone: %s (CB-13)',
     async (kind) => {
       const page = await openSignedIn(world)
       await unregister(page)
@@ -321,13 +321,13 @@ describe('where the worker is passed by, nobody reads the code', () => {
     },
   )
 
-  test('by a sandboxed frame, which no worker sees (CB-13, M6)', async () => {
+  test('by a sandboxed frame, which no worker sees (CB-13)', async () => {
     const page = await openSignedIn(world)
     await expectUnreadAtNetwork(page, 'sandboxed')
     await expectRecovery(page)
   })
 
-  test('by a credentialless frame, which has no session of the server either (CB-13, M6)', async () => {
+  test('by a credentialless frame, which has no session of the server either (CB-13)', async () => {
     const page = await openSignedIn(world)
     await expectUnread(page, 'credentialless')
     expect(callbacks()).toHaveLength(1)
@@ -335,7 +335,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     await expectRecovery(page)
   })
 
-  test('by a worker for the folder of the callback, of any script of the site (CB-13, M8)', async () => {
+  test('by a worker for the folder of the callback, of any script of the site (CB-13)', async () => {
     const page = await openSignedIn(world)
     world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })
     expect(await registerNarrow(page, '/narrow.js')).toBe('registered')
@@ -345,7 +345,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     await expectRecovery(page)
   })
 
-  test('by such a worker, where worker-src names the one script: it is not registered (CB-13, M9, M29)', async () => {
+  test('by such a worker, where worker-src names the one script: it is not registered (CB-13)', async () => {
     const policy = `worker-src ${world.url}sw.js`
     world.site.setHeaders((path) => (path === '/' ? { 'content-security-policy': policy } : {}))
     world.site.addFile('/narrow.js', { body: 'addEventListener("fetch", () => {})' })
@@ -369,7 +369,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
           listener(event)
         })`,
     ],
-  ])('by a worker that fails: %s (CB-13, M11)', async (_title, code) => {
+  ])('by a worker that fails: %s (CB-13)', async (_title, code) => {
     serveWorker((source) => `${code};${source}`)
     const page = await openApp(await world.newProfile(), world.url)
     await startSession(page)
@@ -380,7 +380,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     await expectRecovery(page)
   })
 
-  test('by a listener before ours that throws: ours answers all the same (CB-13, M11)', async () => {
+  test('by a listener before ours that throws: ours answers all the same (CB-13)', async () => {
     const thrower = 'addEventListener("fetch", () => { throw Error("no") })'
     serveWorker((source) => `${thrower};${source}`)
     const page = await openSignedIn(world)
@@ -394,7 +394,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     ['race-network-and-fetch-handler', '/tokenward/callback.html'],
     ['race-network-and-fetch-handler', '/*'],
     ['fetch-event', '/tokenward/callback.html'],
-  ])('by a static route of the app: %s for %s (CB-18, M31)', async (source, pathname) => {
+  ])('by a static route of the app: %s for %s (CB-18)', async (source, pathname) => {
     serveWorker(
       (worker) => `${worker}
         addEventListener('install', (event) => {
@@ -413,7 +413,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     await expectRecovery(page)
   })
 
-  test('in a frame that the policy of the app keeps from the server (CB-13, M29)', async () => {
+  test('in a frame that the policy of the app keeps from the server (CB-13)', async () => {
     const policy = "frame-src 'self'"
     world.site.setHeaders((path) => (path === '/' ? { 'content-security-policy': policy } : {}))
     const page = await openSignedIn(world)
@@ -457,7 +457,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     expect(codeAtNetwork()).toMatch(/^[\w-]{20,}$/)
   })
 
-  test('by navigation preload: the user is signed in all the same (CB-18, F5)', async () => {
+  test('by navigation preload: the user is signed in all the same (CB-18)', async () => {
     world.site.addFile('/sw.js', {
       body: `${world.workerSource()}
         addEventListener('activate', (event) => {
@@ -481,7 +481,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
     }
   })
 
-  test('not by a deployed script that throws: the worker that works stays (CB-13, M11)', async () => {
+  test('not by a deployed script that throws: the worker that works stays (CB-13)', async () => {
     const page = await openSignedIn(world)
     world.site.addFile('/sw.js', { body: `skipWaiting()\nthrow new Error('broken deploy')` })
     const updated = await page.evaluate(async () => {
@@ -522,7 +522,7 @@ describe('what remains', () => {
     expect(callbacks()).toEqual([])
   })
 
-  test('a script of the attacker as worker reads it: what worker-src is for (M8, PV-07)', async () => {
+  test('a script of the attacker as worker reads it: what worker-src is for (PV-07)', async () => {
     const page = await openSignedIn(world)
     world.site.addFile('/evil.js', {
       body: `addEventListener('fetch', ({ request }) => {

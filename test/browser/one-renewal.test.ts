@@ -1,5 +1,6 @@
 import type { BrowserContext, Page } from 'playwright-core'
 import { describe, expect, test } from 'vitest'
+import { limit } from '../support/machine.mjs'
 import {
   authorizationsAt,
   eventsIn,
@@ -178,7 +179,7 @@ describe('two apps of one origin hear of the same session within a second', () =
     const first = await openApp(await world.newProfile(), world.url)
     const second = await openApp(first.context(), `${world.site.origin}/b/`)
     const hears = (page: Page, event: string) =>
-      expect.poll(() => eventsIn(page), { timeout: 1_000, interval: 20 }).toContain(event)
+      expect.poll(() => eventsIn(page), { timeout: limit(1_000), interval: 20 }).toContain(event)
     await signIn(first)
     await hears(second, 'signed-in')
     await first.evaluate(() => window.auth.renew())

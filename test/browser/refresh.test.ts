@@ -389,7 +389,7 @@ describe('a worker that the browser stops', () => {
     expect(exchanges.map(({ status }) => status)).toEqual([0, 200])
   })
 
-  test('during a sign-in in another tab: both tabs are signed in (M33)', async () => {
+  test('during a sign-in in another tab: both tabs are signed in', async () => {
     const context = await world.newProfile()
     const page = await openSignedIn(world, context)
     await stopWorkers(page)

@@ -80,7 +80,7 @@ describe('ready', () => {
     expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ status: 200 })
   })
 
-  test('resolves after a reload with Shift, which leaves the page uncontrolled (M26)', async () => {
+  test('resolves after a reload with Shift, which leaves the page uncontrolled', async () => {
     const page = await openApp(await world.newProfile(), world.url)
     await signIn(page)
     await page.addInitScript(() => {
@@ -253,7 +253,7 @@ describe('ready says why not', () => {
     expect(message).toContain('console')
   })
 
-  test('worker_order: another listener answers first (BR-10, M39)', async () => {
+  test('worker_order: another listener answers first (BR-10)', async () => {
     const shell = "self.addEventListener('fetch', (e) => e.respondWith(fetch(e.request)))"
     serveWorker(`${shell}; ${world.workerSource()}`)
     const { code, message } = await readyOf(await openCase(call))

@@ -10,6 +10,7 @@ import {
   openSignedIn,
   sessionIn,
   signIn,
+  soonGivenUp,
   useWorld,
 } from '../support/world.js'
 
@@ -130,7 +131,7 @@ describe('the session', () => {
     expect((await untilAsked('/revoke')).status).toBe(200)
   })
 
-  test('goes on when the same user signs in again; no token is revoked (M33)', async () => {
+  test('goes on when the same user signs in again; no token is revoked', async () => {
     const [first, second] = await openTwoTabs()
     await signIn(first)
     expect(await eventsIn(second)).not.toContain('signed-out user_changed')
@@ -363,8 +364,8 @@ describe('checkSession()', () => {
     expect(await frameCount(page)).toBe(0)
   })
 
-  test('takes no frame that forbids itself for a no: timeout (B77)', async () => {
-    world.useWorker('silentLoginTimeout: 1,')
+  test('takes no frame that forbids itself for a no: timeout', async () => {
+    world.useWorker(soonGivenUp(1))
     const page = await openApp(await world.newProfile(), world.url)
     const headers = { 'x-frame-options': 'DENY' }
     world.as.setFault({ path: '/auth', kind: 'html', headers })

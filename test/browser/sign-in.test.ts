@@ -6,10 +6,11 @@ import {
   fetchIn,
   heard,
   landIn,
+  openAndSignIn,
   openApp,
-  openSignedIn,
   sessionIn,
   signIn,
+  soonGivenUp,
   startLogin,
   useWorld,
   workerStopper,
@@ -109,7 +110,7 @@ describe('signing in', () => {
     expect(codeExchanges()).toHaveLength(1)
   })
 
-  test('never shows the callback to the site’s server (CB-01, M1)', async () => {
+  test('never shows the callback to the site’s server (CB-01)', async () => {
     const page = await open()
     await signIn(page)
     expect(world.site.requests.filter(({ path }) => path.includes('tokenward/'))).toEqual([])
@@ -193,7 +194,7 @@ describe('the return URL', () => {
 })
 
 describe('two tabs that sign in at once', () => {
-  test('both arrive, as one user, and neither signs the other out (M33)', async () => {
+  test('both arrive, as one user, and neither signs the other out', async () => {
     const context = await world.newProfile()
     const pages = [await openApp(context, world.url), await openApp(context, `${world.url}other`)]
     const [first, second] = pages as [Page, Page]
@@ -217,7 +218,7 @@ describe('two tabs that sign in at once', () => {
 })
 
 describe('an error from the server', () => {
-  test('arrives as an event in the tab that lands, and only there (CB-07, M38)', async () => {
+  test('arrives as an event in the tab that lands, and only there (CB-07)', async () => {
     world.as.setAutoSignIn(undefined)
     const context = await world.newProfile()
     const bystander = await openApp(context, `${world.url}other`)
@@ -242,7 +243,7 @@ describe('an error from the server', () => {
   })
 
   test('does not end a session that is there', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const state = await beginSignIn(page)
     const iss = encodeURIComponent(world.as.issuer)
     await visit(page, toCallback(`?error=temporarily_unavailable&state=${state}&iss=${iss}`))
@@ -286,7 +287,7 @@ describe('a second arrival at the callback', () => {
   })
 
   test('is not what a reload of the landing page is (CB-06)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await page.reload()
     await page.evaluate(() => window.auth.ready)
     expect(page.url()).toBe(world.url)
@@ -296,7 +297,7 @@ describe('a second arrival at the callback', () => {
   })
 
   test('is not what Back from the app is (CB-06)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     // Restored as it was or loaded again, as the browser likes.
     await page.goBack({ waitUntil: 'commit' })
     await page.waitForFunction(() => window.auth !== undefined)
@@ -324,7 +325,7 @@ describe('an answer that nobody asked for', () => {
   test('with an unknown state leaves the session alone (CB-07)', async () => {
     const context = await world.newProfile()
     const bystander = await openApp(context, `${world.url}other`)
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     const before = await sessionIn(page)
     const heardBefore = await eventsIn(bystander)
     world.as.clearRequests()
@@ -399,7 +400,7 @@ describe('an answer that nobody asked for', () => {
     await heard(page, 'problem invalid_grant')
   })
 
-  test('in the fragment is not read, and the landing URL does not inherit it (CB-03, M3)', async () => {
+  test('in the fragment is not read, and the landing URL does not inherit it (CB-03)', async () => {
     const page = await open()
     const state = await beginSignIn(page)
     world.as.clearRequests()
@@ -452,7 +453,7 @@ describe('an answer that nobody asked for', () => {
 
 describe('a worker that is stopped while it redeems the code', () => {
   // Chromium may go on to the network's inert page then, or keep the page that was to be left.
-  test('has the app told when it is opened next, once (CB-15, M13)', async () => {
+  test('has the app told when it is opened next, once (CB-15)', async () => {
     const context = await world.newProfile()
     const urls = callbackUrls(context)
     const bystander = await openApp(context, `${world.url}other`)
@@ -482,8 +483,8 @@ describe('a worker that is stopped while it redeems the code', () => {
   })
 
   test('lets a hidden frame run into its time limit, and the next one works (CB-15, SI-04)', async () => {
-    world.useWorker('silentLoginTimeout: 2,')
-    const page = await openSignedIn(world)
+    world.useWorker(soonGivenUp(2))
+    const page = await openAndSignIn(world)
     const bystander = await openApp(page.context(), `${world.url}other`)
     const { stop } = await workerStopper(bystander)
     world.as.clearRequests()
@@ -535,7 +536,7 @@ describe('an app that calls login() whenever nobody is signed in', () => {
 })
 
 describe('login.html', () => {
-  test('linked from another site, prefetched or prerendered, begins nothing (AR-08, T9, B75)', async () => {
+  test('linked from another site, prefetched or prerendered, begins nothing (AR-08)', async () => {
     world.usePolicy({ page: { 'require-trusted-types-for': undefined } })
     const page = await open()
     const target = `${world.url}tokenward/login.html`
@@ -622,7 +623,7 @@ describe('the issuer', () => {
     const metadata = JSON.stringify(await found.json())
     world.as.clearRequests()
     world.useWorker(`issuer: ${metadata},`)
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await expectWorking(page)
     expect(world.as.requests.filter(({ path }) => path.includes('.well-known'))).toEqual([])
   })
@@ -685,7 +686,7 @@ describe('a device whose clock is wrong', () => {
   ] as const) {
     test(`${name} signs in and refreshes all the same (RF-12, TK-06)`, async () => {
       world.useWorker('', wrongClock(hours))
-      const page = await openSignedIn(world)
+      const page = await openAndSignIn(world)
       await expectWorking(page)
       world.as.expireAccessTokens()
       await expectWorking(page)

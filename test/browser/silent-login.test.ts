@@ -8,12 +8,13 @@ import {
   eventsOf,
   fetchIn,
   movableClock,
+  openAndSignIn,
   openApp,
-  openSignedIn,
   refreshesAt,
   requestsTo,
   shiftClock,
   signIn,
+  soonGivenUp,
   startWorld,
   stopWorkers,
   useWorld,
@@ -30,7 +31,7 @@ const silentAttempts = () =>
 
 /** A signed-in page that has neither a refresh token nor an access token of any use. */
 const openSpent = async (context?: BrowserContext): Promise<Page> => {
-  const page = await openSignedIn(world, context)
+  const page = await openAndSignIn(world, context)
   await spend(page)
   return page
 }
@@ -43,7 +44,7 @@ const spend = async (page: Page) => {
 
 describe('when the refresh token is dead', () => {
   test('all waiting requests go on with the tokens of a hidden frame (SI-01)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await me(page)
     world.as.revokeRefreshTokens()
     world.api.rejectCurrentTokens()
@@ -121,7 +122,7 @@ describe('when the refresh token is dead', () => {
     expect(second.status).toBe(403)
   })
 
-  test('an answer without a refresh token is fine, and the next renewal is silent again (F3)', async () => {
+  test('an answer without a refresh token is fine, and the next renewal is silent again', async () => {
     const page = await openSpent()
     expect(await me(page)).toMatchObject(asAlice)
     await shiftClock(page, 2 * hour)
@@ -144,7 +145,7 @@ describe('when the refresh token is dead', () => {
 
   test('five tabs with requests: one frame in one tab (SI-06)', async () => {
     const context = await world.newProfile()
-    const first = await openSignedIn(world, context)
+    const first = await openAndSignIn(world, context)
     const others = await Promise.all([1, 2, 3, 4].map(() => openApp(context, world.url)))
     let frames = 0
     for (const page of [first, ...others]) page.on('frameattached', () => frames++)
@@ -158,7 +159,7 @@ describe('when the refresh token is dead', () => {
 
 describe('when a refresh is no way', () => {
   test('a 401 of the token endpoint: silently, with the refresh token kept (RF-09)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await shiftClock(page, hour)
     const body = { error: 'invalid_client' }
     const grantType = 'refresh_token'
@@ -172,7 +173,7 @@ describe('when a refresh is no way', () => {
 
   test('no refresh token from the start: silently (SI-01)', async () => {
     world.useWorker("scope: 'openid profile', authorizationParams: {}")
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await shiftClock(page, hour)
     expect(await me(page)).toMatchObject(asAlice)
     await page.evaluate(() => window.auth.renew())
@@ -187,7 +188,7 @@ describe('when a refresh is no way', () => {
     })
     try {
       const { as, api } = remembering
-      const page = await openSignedIn(remembering)
+      const page = await openAndSignIn(remembering)
       await page.evaluate(() => window.auth.checkSession())
       await shiftClock(page, hour)
       // On a connection that was used before, the browser itself would send it again.
@@ -214,7 +215,7 @@ describe('a definitive no', () => {
 
   test("login_required: every tab is told once, the request gets the API's own 401 (SE-12)", async () => {
     const context = await world.newProfile()
-    const pages = [await openSignedIn(world, context), await openApp(context, world.url)] as const
+    const pages = [await openAndSignIn(world, context), await openApp(context, world.url)] as const
     await me(pages[0])
     world.as.revokeRefreshTokens()
     world.as.endSessions()
@@ -246,7 +247,7 @@ describe('a definitive no', () => {
   })
 
   test('consent_required (SI-05)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await shiftClock(page, hour)
     world.as.forgetGrants()
     expect(await me(page)).toMatchObject({ status: 401 })
@@ -255,7 +256,7 @@ describe('a definitive no', () => {
   })
 
   test('is not believed while the refresh token may be good (SI-05, RF-09)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await shiftClock(page, hour)
     world.as.endSessions()
     const body = { error: 'invalid_client' }
@@ -333,7 +334,7 @@ describe('with an authorization endpoint that can be told what to answer', () =>
 
   test('checkSession gives the code of the refusal, or undefined (SI-05)', async () => {
     door = await startDoor()
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     const check = () =>
       page.evaluate(() =>
         window.auth.checkSession().then(
@@ -360,7 +361,7 @@ describe('with an authorization endpoint that can be told what to answer', () =>
   test('another user: the session ends, and nothing is sent as the new one (SI-07, SE-07)', async () => {
     door = await startDoor()
     const context = await world.newProfile()
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     await me(page)
     // Meanwhile bob signs in at the server, in this browser, and the server ignores our hint.
     world.as.endSessions()
@@ -403,8 +404,8 @@ describe('with an authorization endpoint that can be told what to answer', () =>
 })
 
 describe('when there is no answer', () => {
-  test('timeout: the session is stale, the pages are told once (SI-04, D7)', async () => {
-    world.useWorker('silentLoginTimeout: 1')
+  test('timeout: the session is stale, the pages are told once (SI-04)', async () => {
+    world.useWorker(soonGivenUp(1))
     const page = await openSpent()
     world.as.setFault({ path: '/auth', kind: 'hang' })
     const answers = await Promise.all(Array.from({ length: 5 }, () => me(page)))
@@ -460,7 +461,7 @@ describe('what a timeout says (SI-04)', () => {
     return error
   }
   const open = async () => {
-    world.useWorker('silentLoginTimeout: 1')
+    world.useWorker(soonGivenUp(1))
     return await openApp(await world.newProfile(), world.url)
   }
 
@@ -470,7 +471,7 @@ describe('what a timeout says (SI-04)', () => {
     expect(await whyNot(page)).toMatch(/^timeout: .*did not answer/)
   })
 
-  test('the server showed a page, or forbids frames (B77)', async () => {
+  test('the server showed a page, or forbids frames', async () => {
     const page = await open()
     world.as.setFault({ path: '/auth', kind: 'html', headers: { 'x-frame-options': 'DENY' } })
     expect(await whyNot(page)).toMatch(/^timeout: .*showed a page.*X-Frame-Options/)
@@ -478,16 +479,16 @@ describe('what a timeout says (SI-04)', () => {
     expect(await whyNot(page)).toMatch(/^timeout: .*showed a page.*its log says why/)
   })
 
-  test('the page is cross-origin isolated, and the server not made for that (M40)', async () => {
+  test('the page is cross-origin isolated, and the server not made for that', async () => {
     world.usePolicy({ more: isolation })
     const page = await open()
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(true)
     expect(await whyNot(page)).toMatch(/^timeout: .*Cross-Origin-Resource-Policy/)
   })
 
-  test('the frame never got to the worker: something in the browser stopped it (B81)', async () => {
+  test('the frame never got to the worker: something in the browser stopped it', async () => {
     const page = await open()
-    // A blocker that puts frames into a sandbox keeps them from the worker (M6).
+    // A blocker that puts frames into a sandbox keeps them from the worker.
     await page.evaluate(() => {
       const create = document.createElement.bind(document) as typeof document.createElement
       document.createElement = ((name: string) => {
@@ -507,7 +508,7 @@ describe('which page does it', () => {
 
   test('the page with the frame is closed: the next one does it (SI-06)', async () => {
     const context = await world.newProfile()
-    const pages = [await openSignedIn(world, context)]
+    const pages = [await openAndSignIn(world, context)]
     pages.push(await openApp(context, world.url))
     const asking = await openApp(context, world.url)
     pages.push(asking)
@@ -529,7 +530,7 @@ describe('which page does it', () => {
 
   test('a visible page comes before hidden ones (SI-06)', async () => {
     const context = await world.newProfile()
-    const pages = [await openSignedIn(world, context)]
+    const pages = [await openAndSignIn(world, context)]
     for (let i = 0; i < 3; i++) pages.push(await openApp(context, world.url))
     for (const page of [pages[0], pages[2], pages[3]]) {
       await page?.evaluate(() =>
@@ -580,7 +581,7 @@ describe('which page does it', () => {
 describe('a sign-in in another tab', () => {
   test('while a refresh is under way: both tabs go on (RF-11)', async () => {
     const context = await world.newProfile()
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     const other = await openApp(context, world.url)
     await shiftClock(page, hour)
     const grantType = 'refresh_token'
@@ -599,7 +600,7 @@ describe('a sign-in in another tab', () => {
   })
 
   test('while a hidden frame is under way: both tabs go on (RF-11)', async () => {
-    world.useWorker('silentLoginTimeout: 2')
+    world.useWorker(soonGivenUp(2))
     const context = await world.newProfile()
     const page = await openSpent(context)
     const other = await openApp(context, world.url)
@@ -615,7 +616,7 @@ describe('a sign-in in another tab', () => {
 
   test('by another user: waiting requests are not sent as the new one (SE-07)', async () => {
     const context = await world.newProfile()
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     const other = await openApp(context, world.url)
     await shiftClock(page, hour)
     const grantType = 'refresh_token'
@@ -634,7 +635,7 @@ describe('a sign-in in another tab', () => {
   })
   test('by another user, before a renewal begins: nothing is sent as the new one (SE-07)', async () => {
     const context = await world.newProfile()
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     const other = await openApp(context, world.url)
     await shiftClock(page, hour)
     // As if another worker of this origin had a renewal under way.

@@ -108,7 +108,7 @@ describe('with static routes', () => {
     expect(await askedIn(context)).toContain(`GET ${world.url}other`)
   })
 
-  test('a later route of the app that races the network does not get the callback (CB-18, M31)', async () => {
+  test('a later route of the app that races the network does not get the callback (CB-18)', async () => {
     serveWorker(
       '',
       `addEventListener('install', (event) => {

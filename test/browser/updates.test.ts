@@ -74,19 +74,42 @@ describe('a new version that does not wait', () => {
     const page = await openSignedIn(world)
     for (const version of [2, 3, 4]) {
       world.useWorker('', `${atOnce} // version ${version}`)
-      const calls = page.evaluate(async () => {
-        let isTaken = false
-        navigator.serviceWorker.addEventListener('controllerchange', () => {
-          isTaken = true
-        })
-        while (!isTaken) {
-          await Promise.all([window.auth.session(), window.auth.renew()])
-          // A worker that always has something to do is not replaced.
-          await new Promise((resolve) => setTimeout(resolve, 200))
+      const asked = page.evaluate(async () => {
+        const registration = await navigator.serviceWorker.ready
+        const before = registration.active
+        const steps: string[] = []
+        const calls: Promise<unknown>[] = []
+        /** Asks at each step. In between it is silent: a worker that has work is not replaced. */
+        const ask = (step = '') => {
+          steps.push(step)
+          calls.push(window.auth.session(), window.auth.renew())
         }
+        await new Promise<void>((resolve) => {
+          before?.addEventListener('statechange', () => ask(`old ${before.state}`))
+          navigator.serviceWorker.addEventListener('controllerchange', () => ask('control'))
+          registration.onupdatefound = () => {
+            const found = registration.installing
+            ask('found')
+            found?.addEventListener('statechange', () => {
+              ask(`new ${found.state}`)
+              if (found.state === 'activated') resolve()
+            })
+          }
+          ask('update')
+          registration.update()
+        })
+        await Promise.all(calls)
+        return steps.sort()
       })
-      await findUpdate(page)
-      await calls
+      expect(await asked).toEqual([
+        'control',
+        'found',
+        'new activated',
+        'new activating',
+        'new installed',
+        'old redundant',
+        'update',
+      ])
     }
     expect(await alarmsIn(page)).toEqual([])
   })

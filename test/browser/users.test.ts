@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import {
   expireToken,
   fetchIn,
-  openSignedIn,
+  openAndSignIn,
   recordIn,
   signIn,
   stopWorkers,
@@ -51,7 +51,7 @@ const logout = (page: Page) => page.evaluate(() => window.auth.logout({ local: t
 
 describe('the HTTP cache', () => {
   test('serves one user alone, over renewals, restarts and sign-outs (IN-16)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect([await ask(page), await ask(page)]).toEqual(['alice', 'alice'])
     await expireToken(world, page)
     expect(await ask(page)).toBe('alice')
@@ -64,7 +64,7 @@ describe('the HTTP cache', () => {
   })
 
   test('gives nothing of one user to the next, whatever the page asks (IN-16)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await ask(page)).toBe('alice')
     await become(page, 'bob')
     for (const cache of ['default', 'force-cache', 'no-cache', 'reload', 'no-store'] as const) {
@@ -77,7 +77,7 @@ describe('the HTTP cache', () => {
   })
 
   test('gives nothing to the next user after a sign-out and a restart (IN-16, SE-08)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await ask(page)).toBe('alice')
     await logout(page)
     await stopWorkers(page)
@@ -89,7 +89,7 @@ describe('the HTTP cache', () => {
   })
 
   test('gives nothing to a page where she has signed out (IN-16)', async () => {
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await ask(page)).toBe('alice')
     await logout(page)
     expect(await ask(page)).toBe('nobody')
@@ -102,8 +102,8 @@ describe('the HTTP cache', () => {
 test('a 401 after which somebody else is signed in is not sent again as them (SI-07, SE-07)', async () => {
   const context = await world.newProfile()
   world.useWorker("apis: ['/cached/', '/api/']")
-  const page = await openSignedIn(world, context)
-  const other = await openSignedIn(world, context)
+  const page = await openAndSignIn(world, context)
+  const other = await openAndSignIn(world, context)
   await fetchIn(page, '/api/me')
   world.sameOriginApi.rejectCurrentTokens()
   const grantType = 'refresh_token'
@@ -119,8 +119,8 @@ test('a 401 after which somebody else is signed in is not sent again as them (SI
 
 test('nothing of the last user is on the disk when a page hears of the next (SE-08)', async () => {
   const context = await world.newProfile()
-  const page = await openSignedIn(world, context)
-  const other = await openSignedIn(world, context)
+  const page = await openAndSignIn(world, context)
+  const other = await openAndSignIn(world, context)
   // The first thing that the other page hears of the change makes it look at the record.
   await other.evaluate((name) => {
     const seen: string[] = []

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Page } from 'playwright-core'
 import { describe, expect, test } from 'vitest'
+import { limit } from '../support/machine.mjs'
 import {
   authorizationsAt,
   eventsIn,
@@ -11,6 +12,7 @@ import {
   refreshesAt,
   requestsTo,
   signIn,
+  soonGivenUp,
   startWorld,
   stopWorkers,
   useWorld,
@@ -21,7 +23,7 @@ import {
 
 const world = useWorld({
   server: { consentRemembered: true, issueRefreshTokenAlways: true },
-  workerOptions: 'silentLoginTimeout: 2,',
+  workerOptions: soonGivenUp(2),
 })
 
 const asAlice = { status: 200, body: { sub: 'alice' } }
@@ -74,7 +76,7 @@ const stopAt = async (
   await stop()
   await detach()
   // The browser gives the request to the next worker; an answer of the API that is on its way to
-  // the page just then is lost, as with any network error (F8).
+  // the page just then is lost, as with any network error.
   const first = await answer
   const lost = first.error && requestsTo(api, '/me').some(({ status }) => status === 200)
   if (!lost) expect(first).toMatchObject(asAlice)
@@ -135,7 +137,7 @@ describe('a worker that is stopped every 20 ms through a renewal loses no sessio
     }
   }
 
-  test('where it forgets the consent, but silent logins work (RF-07, M34)', () =>
+  test('where it forgets the consent, but silent logins work (RF-07)', () =>
     inWorldWith({}, async (other) => {
       const page = await openSignedIn(other)
       await page.evaluate(() => window.auth.checkSession())
@@ -173,7 +175,7 @@ describe('a worker that is stopped', () => {
   })
 
   test.each(['drop-before', 'delay', 'delay-after'] as const)(
-    'and again during the repair, %s: the next request finds the session well (M12)',
+    'and again during the repair, %s: the next request finds the session well',
     async (fault) => {
       const page = await openSignedIn(world)
       await page.evaluate(() => window.auth.checkSession())
@@ -190,7 +192,7 @@ describe('a worker that is stopped', () => {
       await stopWorkers(page)
       // Mostly the browser gives a request to a second worker, and not to a third.
       expect([200, 'TypeError']).toContain((await answer).status ?? (await answer).error)
-      await expect.poll(() => me(world, page), { timeout: 20_000 }).toMatchObject(asAlice)
+      await expect.poll(() => me(world, page), { timeout: limit(20_000) }).toMatchObject(asAlice)
       expect(await alarmsIn(page)).toEqual([])
     },
   )

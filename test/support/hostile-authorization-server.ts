@@ -331,7 +331,7 @@ export interface MetadataVariant {
 const wrong = { code: 'invalid_configuration' } as const
 const nothing = { code: 'metadata_unreachable' } as const
 
-/** What comes instead of the metadata (TK-14, AR-03, T5). */
+/** What comes instead of the metadata (TK-14, AR-03). */
 export const metadataVariants: readonly MetadataVariant[] = [
   {
     title: 'of another issuer (TK-14)',
@@ -362,17 +362,17 @@ export const metadataVariants: readonly MetadataVariant[] = [
     ...wrong,
   },
   {
-    title: 'whose authorization endpoint is a script (T5)',
+    title: 'whose authorization endpoint is a script',
     answer: change({ authorization_endpoint: 'javascript:alert(1)' }),
     ...wrong,
   },
   {
-    title: 'whose token endpoint has a user (T5)',
+    title: 'whose token endpoint has a user',
     answer: change({ token_endpoint: 'https://me:x@login.example/token' }),
     ...wrong,
   },
   {
-    title: 'whose token endpoint is inherited (T5)',
+    title: 'whose token endpoint is inherited',
     answer: (right) => raw(`{"__proto__":${JSON.stringify(right)},"issuer":"${right['issuer']}"}`),
     ...wrong,
   },
@@ -386,21 +386,21 @@ export const metadataVariants: readonly MetadataVariant[] = [
     answer: change({ require_pushed_authorization_requests: true }),
     ...wrong,
   },
-  { title: 'that is a list (T5)', answer: (right) => json([right]), ...wrong },
-  { title: 'that is null (T5)', answer: () => json(null), ...nothing },
-  { title: 'that is HTML (T5)', answer: () => raw('<html>', 'text/html'), ...nothing },
+  { title: 'that is a list', answer: (right) => json([right]), ...wrong },
+  { title: 'that is null', answer: () => json(null), ...nothing },
+  { title: 'that is HTML', answer: () => raw('<html>', 'text/html'), ...nothing },
   {
-    title: 'that is 2 MB (T5)',
+    title: 'that is 2 MB',
     answer: (right) => json({ ...right, x: 'x'.repeat(2_000_000) }),
     ...nothing,
   },
   {
-    title: 'that is elsewhere (T5)',
+    title: 'that is elsewhere',
     answer: () =>
       new Response(null, { status: 302, headers: { location: 'https://evil.example/' } }),
     ...nothing,
   },
-  { title: 'that is not found (T5)', answer: () => raw('', 'text/plain', 404), ...nothing },
+  { title: 'that is not found', answer: () => raw('', 'text/plain', 404), ...nothing },
 ]
 
 /** Lets the next answer of the token endpoint have this ID token. */

@@ -10,6 +10,8 @@ import { startAuthorizationServer } from '../../demo/authorization-server.mjs'
 import { startSite } from '../../demo/site.mjs'
 import type { Session, SessionEvent, TokenManager } from '../../src/index.js'
 import { launchOptions } from './browser.mjs'
+import { limit } from './machine.mjs'
+import { seedSession } from './seeded-session.js'
 import { NONCE, strictHeaders } from './strict-policy.js'
 
 const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -47,6 +49,17 @@ declare global {
   }
 }
 
+type Waiting<Request> = (predicate: (request: Request) => unknown, ms?: number) => Promise<Request>
+
+/** A server whose `waitForRequest` waits as long as this machine may need. */
+const patient = <Request, Server extends { waitForRequest: Waiting<Request> }>(
+  server: Server & { waitForRequest: Waiting<Request> },
+): Server => ({
+  ...server,
+  waitForRequest: (predicate: (request: Request) => unknown, ms = 10_000) =>
+    server.waitForRequest(predicate, limit(ms)),
+})
+
 /** The servers of a world, for tests that bring a browser of their own. */
 export const startServers = async (options: WorldOptions = {}) => {
   const base = options.base ?? '/'
@@ -60,14 +73,12 @@ export const startServers = async (options: WorldOptions = {}) => {
     unhandled.push(await text(request))
     response.writeHead(204).end()
   }
-  const site = await startSite({
-    roots: [],
-    mounts: {
-      '/api/': sameOriginApi.handle,
-      '/unhandled/': noteUnhandled,
-      ...options.mounts,
-    },
-  })
+  const mounts = {
+    '/api/': sameOriginApi.handle,
+    '/unhandled/': noteUnhandled,
+    ...options.mounts,
+  }
+  const site = patient(await startSite({ roots: [], mounts }))
   const clientId = 'test-app'
   const scopes = [base, options.otherBase ?? []].flat().map((folder) => site.origin + folder)
   const client = {
@@ -76,13 +87,15 @@ export const startServers = async (options: WorldOptions = {}) => {
     postLogoutRedirectUris: scopes.map((scope) => `${scope}tokenward/logout.html`),
     origins: [site.origin],
   }
-  const as = await startAuthorizationServer({
-    clients: [client],
-    ...(options.autoSignIn !== false && { autoSignIn: options.autoSignIn ?? 'alice' }),
-    ...options.server,
-  })
+  const as = patient(
+    await startAuthorizationServer({
+      clients: [client],
+      ...(options.autoSignIn !== false && { autoSignIn: options.autoSignIn ?? 'alice' }),
+      ...options.server,
+    }),
+  )
   world = { as }
-  const api = await startApi({ origins: [site.origin], verify: as.verifyAccessToken })
+  const api = patient(await startApi({ origins: [site.origin], verify: as.verifyAccessToken }))
 
   const origins = {
     workers: scopes.map((scope) => `${scope}sw.js`),
@@ -137,6 +150,7 @@ export const startServers = async (options: WorldOptions = {}) => {
   site.addFile(`${base}sw.js`, { body: workerSource() })
   site.addFile(base, { body: pageSource, type: 'text/html' })
   site.addFile(`${base}other`, { body: pageSource, type: 'text/html' })
+  site.addFile('/blank', { body: '<!doctype html>', type: 'text/html' })
   if (options.otherBase) {
     const body = pageFor(managerCall(options.otherBase))
     site.addFile(`${options.otherBase}sw.js`, { body: workerSource() })
@@ -152,6 +166,8 @@ export const startServers = async (options: WorldOptions = {}) => {
     databaseName: `tokenward ${as.issuer} ${clientId}`,
     /** URL of the app. */
     url: site.origin + base,
+    /** URL of a page that is not the app's: it loads nothing. */
+    blankUrl: `${site.origin}/blank`,
     workerSource,
     pageFor,
     pageSource,
@@ -201,6 +217,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
     /** A new browser profile: no cookies, no storage, no worker. */
     newProfile: async (contextOptions = {}) => {
       const context = await browser.newContext(contextOptions)
+      context.setDefaultTimeout(limit(30_000))
       contexts.add(context)
       context.on('weberror', (error) => {
         const { stack = '' } = error.error()
@@ -311,10 +328,23 @@ export const heard = (page: Page, event: string): Promise<unknown> =>
     event.split(' '),
   )
 
-/** A page with a signed-in user. */
-export const openSignedIn = async (world: World, context?: BrowserContext): Promise<Page> => {
+/** For the worker's options: frames that bring nothing are given up soon, but not too soon here. */
+export const soonGivenUp = (seconds: number): string =>
+  `silentLoginTimeout: ${Math.min(20, limit(seconds))},`
+
+/** A page of the app that signed in by itself: for tests about that, DPoP, and tokens in memory. */
+export const openAndSignIn = async (world: World, context?: BrowserContext): Promise<Page> => {
   const page = await openApp(context ?? (await world.newProfile()), world.url)
   await signIn(page)
+  return page
+}
+
+/** A page with a signed-in user, in a new profile: the session is there before the app. */
+export const openSignedIn = async (world: World, context?: BrowserContext): Promise<Page> => {
+  const page = await (context ?? (await world.newProfile())).newPage()
+  await seedSession(world, page)
+  await page.goto(world.url)
+  await page.evaluate(() => window.auth.ready)
   return page
 }
 
