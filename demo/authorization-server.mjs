@@ -237,7 +237,7 @@ function createProvider(issuer, setup) {
     clientBasedCORS: createOriginCheck(clients),
     findAccount,
     loadExistingGrant: consents.loadExistingGrant,
-    // Left out, the library decides: always for a public client, not always with DPoP (F4).
+    // Left out, the library decides: always for a public client, not always with DPoP.
     ...(rotate === true ? {} : { rotateRefreshToken: rotate === 'always' }),
     ...(issueRefreshTokenAlways ? { issueRefreshToken: allowsRefreshToken } : {}),
     interactions: { url: interactionUrl },

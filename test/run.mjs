@@ -1,6 +1,7 @@
 // `npm test`: everything, in order, from a bare clone. `npm test -- unit browser`: those steps.
+// `npm test -- changed`: what the files touch that differ from the last commit.
 // Imports nothing but Node's own modules until the dependencies are installed.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -76,6 +77,28 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
   })
 }
 
+/** What differs from the last commit, and what git does not know yet. */
+const changedFiles = () => {
+  const git = (...args) =>
+    execFileSync('git', [...args, '-z'], { cwd: root, encoding: 'utf8' }).split('\0')
+  const files = [
+    ...git('diff', '--name-only', '--relative', 'HEAD'),
+    ...git('ls-files', '--others', '--exclude-standard'),
+  ]
+  return [...new Set(files)].filter((file) => file !== '' && existsSync(path(file)))
+}
+
+/** With `changed`: the only files that tests are run for. */
+let changed
+
+/** What vitest is to run: all, or the tests that import one of the files. */
+const selection = () => {
+  if (!changed) return ['run']
+  // It reads the documents, and imports none.
+  const docs = changed.some((file) => file.endsWith('.md')) ? ['test/docs.test.ts'] : []
+  return ['related', '--run', '--passWithNoTests', ...changed, ...docs]
+}
+
 const vitest = async (name, project) => {
   const report = path('.cache', `vitest-${project}.json`)
   mkdirSync(dirname(report), { recursive: true })
@@ -83,7 +106,7 @@ const vitest = async (name, project) => {
   const passed = await node(
     name,
     VITEST,
-    'run',
+    ...selection(),
     ...['--project', project, '--reporter', 'default', '--reporter', 'json'],
     `--outputFile.json=${report}`,
   )
@@ -249,14 +272,24 @@ const runAll = async (names) => {
 }
 
 const asked = process.argv.slice(2)
-const unknown = asked.filter((name) => !Object.hasOwn(steps, name))
+const unknown = asked.filter((name) => name !== 'changed' && !Object.hasOwn(steps, name))
 if (unknown.length > 0) {
-  console.error(`No such step: ${unknown.join(', ')}. Steps: ${Object.keys(steps).join(', ')}.`)
+  const known = [...Object.keys(steps), 'changed'].join(', ')
+  console.error(`No such step: ${unknown.join(', ')}. Steps: ${known}.`)
   process.exitCode = 1
 } else {
+  if (asked.includes('changed')) {
+    changed = changedFiles()
+    asked.push('lint', 'types', 'unit', 'browser')
+  }
   const names = Object.keys(steps).filter((name) => asked.length === 0 || asked.includes(name))
   try {
     if (!(await runAll(names))) process.exitCode = 1
+    if (changed?.some((file) => /^(?:src|sw)\//.test(file))) {
+      console.log(
+        'Browser tests import nothing of src/ and sw/. For all of them: npm test -- browser',
+      )
+    }
   } catch (error) {
     stopAll()
     console.error(error.message)

@@ -7,8 +7,8 @@ import {
   expireToken,
   fetchIn,
   landIn,
+  openAndSignIn,
   openApp,
-  openSignedIn,
   sessionIn,
   signIn,
   useWorld,
@@ -273,7 +273,7 @@ describe('a cross-origin isolated page', () => {
         'cross-origin-embedder-policy': 'require-corp',
       },
     })
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(true)
     expect(await fetchIn(page, `${world.api.url}/me`)).toMatchObject({ status: 200 })
     world.as.revokeRefreshTokens()

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import {
   arriveAt,
   fetchIn,
+  openAndSignIn,
   openApp,
   openSignedIn,
   signIn,
@@ -383,7 +384,7 @@ describe('where the worker is passed by, nobody reads the code', () => {
   test('by a listener before ours that throws: ours answers all the same (CB-13)', async () => {
     const thrower = 'addEventListener("fetch", () => { throw Error("no") })'
     serveWorker((source) => `${thrower};${source}`)
-    const page = await openSignedIn(world)
+    const page = await openAndSignIn(world)
     await expectUnread(page, 'iframe')
     expect(callbacks()).toEqual([])
     await expectRecovery(page)
@@ -544,7 +545,7 @@ describe('what remains', () => {
 })
 
 test('with the worker there, the network never sees an answer (CB-01)', async () => {
-  const page = await openSignedIn(world)
+  const page = await openAndSignIn(world)
   await page.evaluate(() => window.auth.checkSession())
   const paths = world.site.requests.map(({ path }) => path)
   expect(paths.filter((path) => path.startsWith('/tokenward/'))).toEqual([])

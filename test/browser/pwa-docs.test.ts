@@ -3,7 +3,7 @@ import ts from 'typescript'
 import { describe, expect, test } from 'vitest'
 import { bundleWorker } from '../support/bundled-worker.js'
 import { parse, read } from '../support/docs.js'
-import { fetchIn, openSignedIn, requestsTo, useWorld } from '../support/world.js'
+import { fetchIn, openAndSignIn, requestsTo, useWorld } from '../support/world.js'
 
 // What docs/pwa.md shows works as it stands there, but for the addresses.
 
@@ -37,7 +37,7 @@ const openWith = async (code: string): Promise<Page> => {
   const body = source.includes('importScripts') ? source : await bundleWorker(source)
   world.site.addFile('/sw.js', { body })
   world.site.addFile('/index.html', { body: world.pageSource, type: 'text/html' })
-  return await openSignedIn(world, await world.newProfile())
+  return await openAndSignIn(world, await world.newProfile())
 }
 
 describe('the worker in docs/pwa.md', () => {

@@ -6,6 +6,7 @@ import {
   fetchIn,
   heard,
   landIn,
+  openAndSignIn,
   openApp,
   openSignedIn,
   sessionIn,
@@ -20,7 +21,7 @@ const world = useWorld({ bfcache: true, server: { consentRemembered: true } })
 const openTwoTabs = async (): Promise<[first: Page, second: Page]> => {
   const context = await world.newProfile()
   const second = await openApp(context, `${world.url}other`)
-  return [await openSignedIn(world, context), second]
+  return [await openAndSignIn(world, context), second]
 }
 
 const forgetEvents = (page: Page) =>

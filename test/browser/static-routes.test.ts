@@ -2,8 +2,8 @@ import type { BrowserContext, Page } from 'playwright-core'
 import { describe, expect, test } from 'vitest'
 import {
   fetchIn,
+  openAndSignIn,
   openApp,
-  openSignedIn,
   requestsTo,
   signIn,
   stopWorkers,
@@ -54,7 +54,7 @@ describe('with static routes', () => {
     world.usePolicy({ page: { 'connect-src': '*' } })
     for (const path of ['/app.css', '/apiary']) site.addFile(path, { body: '{}' })
     const context = await world.newProfile()
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     expect(await fetchIn(page, `${api.url}/me`)).toMatchObject({ body: { sub: 'alice' } })
     expect(await fetchIn(page, '/api/me')).toMatchObject({ body: { sub: 'alice' } })
     expect(await fetchIn(page, `${ODD}x?y#z`)).toEqual({ status: 200, body: { token: true } })
@@ -116,7 +116,7 @@ describe('with static routes', () => {
         event.waitUntil(event.addRoutes({ condition, source: 'race-network-and-fetch-handler' }))
       })`,
     )
-    await openSignedIn(world)
+    await openAndSignIn(world)
     expect(world.site.requests.filter(({ path }) => path.startsWith('/tokenward/'))).toEqual([])
   })
 })

@@ -6,6 +6,7 @@ import {
   fetchIn,
   heard,
   landIn,
+  openAndSignIn,
   openApp,
   openSignedIn,
   refreshesAt,
@@ -145,7 +146,7 @@ describe("with storage: 'memory'", () => {
     world.useWorker(memory)
     const context = await world.newProfile()
     const secrets = watchSecrets(context)
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     expect(await me(page)).toMatchObject(asAlice)
     expect(await storedSecrets(page, secrets)).toEqual([])
 
@@ -192,7 +193,7 @@ describe("with storage: 'memory'", () => {
   test('the tokens of a version without it are gone from the disk (ST-01)', async () => {
     const context = await world.newProfile()
     const secrets = watchSecrets(context)
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     expect(await storedSecrets(page, secrets)).toEqual([
       'access_token',
       'id_token',
@@ -209,7 +210,7 @@ describe('after a sign-out', () => {
   test('nothing that was secret is stored anywhere (SE-01, ST-02, AR-12)', async () => {
     const context = await world.newProfile()
     const secrets = watchSecrets(context)
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     expect(await me(page)).toMatchObject(asAlice)
     await page.evaluate(() => window.auth.renew())
     await page.evaluate(() => window.auth.checkSession())
@@ -245,7 +246,7 @@ describe('storage that is cleared under the worker', () => {
   test('signs out in every tab, once, with the next request at the latest (ST-10)', async () => {
     const context = await world.newProfile()
     const second = await openApp(context, `${world.url}other`)
-    const page = await openSignedIn(world, context)
+    const page = await openAndSignIn(world, context)
     await heard(second, 'signed-in')
     await clear(page, 'indexeddb')
     expect(await me(page)).toMatchObject({ status: 401 })

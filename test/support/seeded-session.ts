@@ -108,42 +108,41 @@ const recordsOf = ({ metadata, tokens }: Awaited<ReturnType<typeof signInAtServe
   return { session, metadata: { metadata, fetchedAt: now } satisfies StoredMetadata }
 }
 
-/** Makes the database of sw/session/database.ts, with these records in it. */
-const writeDatabase = (page: Page, name: string, records: ReturnType<typeof recordsOf>) =>
-  page.evaluate(
-    ([name, { session, metadata }]) =>
-      new Promise<void>((resolve, reject) => {
-        const request = indexedDB.open(name)
-        request.onerror = () => reject(request.error)
-        request.onupgradeneeded = () => {
-          const stores = ['session', 'transactions', 'server'] as const
-          for (const store of stores) request.result.createObjectStore(store)
-        }
-        request.onsuccess = () => {
-          const database = request.result
-          const tx = database.transaction(['session', 'server'], 'readwrite')
-          tx.objectStore('session').add(session, 'current')
-          tx.objectStore('server').put(metadata, 'metadata')
-          tx.onabort = () => reject(tx.error)
-          tx.oncomplete = () => {
-            database.close()
-            resolve()
-          }
-        }
-      }),
-    [name, records] as const,
-  )
+/**
+ * Makes the database of sw/session/database.ts, before any script of the document runs. The records
+ * come with the transaction that makes it, so a worker finds none of it or all.
+ */
+const writeDatabase = ({
+  name,
+  session,
+  metadata,
+}: { name: string } & ReturnType<typeof recordsOf>) => {
+  const request = indexedDB.open(name)
+  request.onupgradeneeded = () => {
+    const [sessions, , servers] = ['session', 'transactions', 'server'].map((store) =>
+      request.result.createObjectStore(store),
+    )
+    sessions?.add(session, 'current')
+    servers?.add(metadata, 'metadata')
+  }
+  request.onsuccess = () => request.result.close()
+}
 
 /**
- * Signs in as the user of `autoSignIn`, and leaves in the profile what the app and the server leave
- * there. For the default scope, without DPoP, in a profile in which nobody has signed in yet.
+ * Opens a page in a profile that has what the app and the server leave there when the user of
+ * `autoSignIn` signs in; `load` has it load the app. For the default scope, without DPoP, in a
+ * profile without the app's database.
  */
-export const seedSession = async (
-  world: Server & Pick<World, 'databaseName' | 'blankUrl'>,
-  page: Page,
-): Promise<void> => {
-  const signedIn = await signInAtServer(world)
-  await page.context().addCookies(signedIn.cookies)
-  await page.goto(world.blankUrl)
-  await writeDatabase(page, world.databaseName, recordsOf(signedIn))
+export const openSeeded = async (
+  world: Server & Pick<World, 'databaseName'>,
+  context: BrowserContext,
+  load: (page: Page) => Promise<unknown>,
+): Promise<Page> => {
+  const [page, signedIn] = await Promise.all([context.newPage(), signInAtServer(world)])
+  await context.addCookies(signedIn.cookies)
+  const records = { name: world.databaseName, ...recordsOf(signedIn) }
+  const script = await page.addInitScript(writeDatabase, records)
+  await load(page)
+  await script.dispose()
+  return page
 }

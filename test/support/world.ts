@@ -11,7 +11,7 @@ import { startSite } from '../../demo/site.mjs'
 import type { Session, SessionEvent, TokenManager } from '../../src/index.js'
 import { launchOptions } from './browser.mjs'
 import { limit } from './machine.mjs'
-import { seedSession } from './seeded-session.js'
+import { openSeeded } from './seeded-session.js'
 import { NONCE, strictHeaders } from './strict-policy.js'
 
 const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -150,7 +150,6 @@ export const startServers = async (options: WorldOptions = {}) => {
   site.addFile(`${base}sw.js`, { body: workerSource() })
   site.addFile(base, { body: pageSource, type: 'text/html' })
   site.addFile(`${base}other`, { body: pageSource, type: 'text/html' })
-  site.addFile('/blank', { body: '<!doctype html>', type: 'text/html' })
   if (options.otherBase) {
     const body = pageFor(managerCall(options.otherBase))
     site.addFile(`${options.otherBase}sw.js`, { body: workerSource() })
@@ -166,8 +165,6 @@ export const startServers = async (options: WorldOptions = {}) => {
     databaseName: `tokenward ${as.issuer} ${clientId}`,
     /** URL of the app. */
     url: site.origin + base,
-    /** URL of a page that is not the app's: it loads nothing. */
-    blankUrl: `${site.origin}/blank`,
     workerSource,
     pageFor,
     pageSource,
@@ -199,15 +196,34 @@ export const startServers = async (options: WorldOptions = {}) => {
   }
 }
 
+const launch = async ({ browserArgs = [], bfcache }: WorldOptions = {}): Promise<Browser> => {
+  const common = await launchOptions()
+  return await chromium.launch({
+    ...common,
+    args: [...common.args, ...browserArgs],
+    ...(bfcache && { ignoreDefaultArgs: ['--disable-back-forward-cache'] }),
+  })
+}
+
+let shared: Promise<Browser> | undefined
+
+/**
+ * One browser for all files of this process: profiles share nothing, and to start one takes two
+ * seconds. Playwright ends it with the process.
+ */
+const sharedBrowser = async (): Promise<Browser> => {
+  shared ??= launch()
+  const browser = await shared
+  if (browser.isConnected()) return browser
+  shared = launch()
+  return await shared
+}
+
 /** Servers, and a browser that Playwright drives. */
 export const startWorld = async (options: WorldOptions = {}) => {
   const servers = await startServers(options)
-  const launch = await launchOptions()
-  const browser: Browser = await chromium.launch({
-    ...launch,
-    args: [...launch.args, ...(options.browserArgs ?? [])],
-    ...(options.bfcache && { ignoreDefaultArgs: ['--disable-back-forward-cache'] }),
-  })
+  const isShared = !options.browserArgs && !options.bfcache
+  const browser = await (isShared ? sharedBrowser() : launch(options))
   const contexts = new Set<BrowserContext>()
 
   return {
@@ -234,7 +250,9 @@ export const startWorld = async (options: WorldOptions = {}) => {
     },
 
     close: async () => {
-      await browser.close()
+      // Where a test has failed before its reset.
+      for (const context of contexts) await context.close()
+      if (!isShared) await browser.close()
       await servers.close()
     },
   }
@@ -341,10 +359,11 @@ export const openAndSignIn = async (world: World, context?: BrowserContext): Pro
 
 /** A page with a signed-in user, in a new profile: the session is there before the app. */
 export const openSignedIn = async (world: World, context?: BrowserContext): Promise<Page> => {
-  const page = await (context ?? (await world.newProfile())).newPage()
-  await seedSession(world, page)
-  await page.goto(world.url)
-  await page.evaluate(() => window.auth.ready)
+  const page = await openSeeded(world, context ?? (await world.newProfile()), async (page) => {
+    await page.goto(world.url)
+    await page.evaluate(() => window.auth.ready)
+  })
+  if (!(await sessionIn(page))) throw new Error('This profile has a database already: signIn()')
   return page
 }
 
