@@ -95,7 +95,7 @@ let changed
 const selection = () => {
   if (!changed) return ['run']
   // It reads the documents, and imports none.
-  const docs = changed.some((file) => file.endsWith('.md')) ? ['test/docs.test.ts'] : []
+  const docs = changed.some((file) => file.endsWith('.md')) ? ['test/repository/docs.test.ts'] : []
   return ['related', '--run', '--passWithNoTests', ...changed, ...docs]
 }
 
