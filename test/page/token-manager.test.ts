@@ -642,25 +642,49 @@ describe('a call', () => {
     expect(asked.at(-1)).toEqual(['logoutOutcome', { url: `${scope}#away` }])
   })
 
-  test('that a worker was stopped in is asked once more, where that does no harm (BR-05)', async () => {
-    vi.useFakeTimers()
-    try {
-      const { worker } = installServiceWorker({
-        calls: { session: async () => ({ session: session() }) },
-      })
-      const post = worker.postMessage
-      const auth = create('/sw.js')
-      await vi.advanceTimersByTimeAsync(100)
-      worker.postMessage = () => {
-        worker.postMessage = post
-      }
-      const answer = auth.session()
-      await vi.advanceTimersByTimeAsync(5_000)
+  /** The worker is stopped in the middle of this call: it has taken the message, and is silent. */
+  const callToStopped = async <T>(
+    calls: NonNullable<Parameters<typeof installServiceWorker>[0]>['calls'],
+    call: (auth: TokenManager) => Promise<T>,
+  ) => {
+    const { worker, asked } = installServiceWorker({ calls })
+    const post = worker.postMessage
+    const auth = create('/sw.js')
+    await vi.advanceTimersByTimeAsync(100)
+    asked.length = 0
+    worker.postMessage = () => {
+      worker.postMessage = post
+    }
+    const answer = call(auth).catch(({ code }) => code)
+    await vi.advanceTimersByTimeAsync(5_000)
+    return { answer, asked }
+  }
+
+  describe('in the middle of which the worker is stopped (BR-05)', () => {
+    beforeEach(() => void vi.useFakeTimers())
+    afterEach(() => void vi.useRealTimers())
+
+    test('is asked once more, where that does no harm', async () => {
+      const calls = { session: async () => ({ session: session() }) }
+      const { answer } = await callToStopped(calls, (auth) => auth.session())
       vi.useRealTimers()
       expect(await answer).toEqual(session())
-    } finally {
+    })
+
+    test('is asked again as long as a worker that is busy would let it join', async () => {
+      const { answer, asked } = await callToStopped({}, (auth) => auth.renew())
       vi.useRealTimers()
-    }
+      expect(await answer).toBeUndefined()
+      expect(asked.filter(([name]) => name === 'renew')).toHaveLength(1)
+    })
+
+    test('is given up in the end, if it could do harm twice', async () => {
+      const { answer, asked } = await callToStopped({}, (auth) => auth.logout({ local: true }))
+      await vi.advanceTimersByTimeAsync(55_000)
+      vi.useRealTimers()
+      expect(await answer).toBe('worker_timeout')
+      expect(asked.filter(([name]) => name === 'logout')).toEqual([])
+    })
   })
 })
 
