@@ -46,7 +46,7 @@ describe('a Content-Security-Policy, as the doctor reads it', () => {
     expect(isAllowed(policy, 'connect-src', url)).toBe(expected)
   })
 
-  test('does not look at the query of a worker (M29)', () => {
+  test('does not look at the query of a worker', () => {
     const policy = `worker-src ${self}sw.js`
     expect(isAllowed(policy, 'worker-src', `${self}sw.js?x=1`)).toBe(true)
     expect(isAllowed(policy, 'worker-src', `${self}sw.js/x`)).toBe(false)

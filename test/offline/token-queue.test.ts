@@ -243,7 +243,7 @@ describe('a write behind one that hangs', () => {
 })
 
 describe('the database of Workbox', () => {
-  test('is opened again where the browser has closed it (B62)', async () => {
+  test('is opened again where the browser has closed it', async () => {
     const { write, state, store, sent } = createWorld()
     state.answer = offline
     await write('1')

@@ -233,7 +233,7 @@ describe('with storage: memory, a worker', () => {
     expect(await a.store.read()).toMatchObject({ accessToken: undefined, refreshToken: undefined })
   })
 
-  test('drops its tokens without revoking them when the same user signs in again (D14)', async () => {
+  test('drops its tokens without revoking them when the same user signs in again', async () => {
     const { createWorker, server } = createWorld()
     const [a, b] = [createWorker(), createWorker()]
     await a.signIn()

@@ -72,7 +72,7 @@ const createWorld = (options: WorldOptions = {}) => {
 }
 
 describe('a sign-in', () => {
-  test('begins with a one-time URL of our own (AR-07, M2)', async () => {
+  test('begins with a one-time URL of our own (AR-07)', async () => {
     const { login } = createWorld()
     const { url } = await login.begin({ returnTo: `${app}here` })
     expect(url).toMatch(/^https:\/\/app\.example\/tokenward\/login\.html\?ticket=[\w-]{43}$/)
@@ -302,7 +302,7 @@ describe('a sign-in', () => {
 })
 
 describe('a sign-in over a session that is there', () => {
-  test('of the same user replaces it, and revokes nothing (SE-08, D14)', async () => {
+  test('of the same user replaces it, and revokes nothing (SE-08)', async () => {
     const { signInAs, stored, events, server } = createWorld()
     await signInAs('alice')
     const before = await stored()
@@ -458,7 +458,7 @@ describe('a silent login', () => {
     expect(events).toMatchObject([{ type: 'renewed' }])
   })
 
-  test('without a refresh token keeps the old one, and what is unknown of it (F3, RF-07)', async () => {
+  test('without a refresh token keeps the old one, and what is unknown of it (RF-07)', async () => {
     const { signInAs, silent, before, stored, server, session } = await ready()
     await session.changeOwn(before.session, (current) => ({ ...current, refreshSentAt: 7 }))
     server.options.tokens = { refresh_token: undefined }
@@ -615,7 +615,7 @@ describe('an answer at the callback', () => {
     },
   )
 
-  test('that is an error of the server is told with its code, to the tab that lands (D3)', async () => {
+  test('that is an error of the server is told with its code, to the tab that lands', async () => {
     const { location, code, message } = await bad(({ searchParams }) => {
       searchParams.delete('code')
       searchParams.set('error', 'access_denied')
@@ -758,7 +758,7 @@ describe('an answer that arrives a second time', () => {
       return { ...world, back, first }
     }
 
-    test('the next page to open is told, once (M13)', async () => {
+    test('the next page to open is told, once', async () => {
       const { start, visit, back, locationOf, server } = await stopAtToken()
       expect(await start().login.landing('page-2')).toMatchObject(stopped)
       expect(await start().login.landing('page-2')).toEqual({})
@@ -849,7 +849,7 @@ describe('an answer that arrives a second time', () => {
   })
 })
 
-test('a failure is told to the page that lands, and to no other (D3)', async () => {
+test('a failure is told to the page that lands, and to no other', async () => {
   const { arrive, transactions } = createWorld()
   await arrive(`${app}tokenward/callback.html?code=x&state=y`, {}, 'page-7')
   expect(await transactions.takeForPage('page-1')).toBeUndefined()

@@ -223,7 +223,7 @@ test('the hint of a logout is never on the disk (SE-01, ST-02)', async () => {
 
 describe('a visit of logout.html', () => {
   test.each(['', '?ticket=', '?ticket=made-up', '?state=', '?state=made-up', '?state=a&state=b'])(
-    'with %j signs nobody out and leads to the app (AR-08, T9)',
+    'with %j signs nobody out and leads to the app (AR-08)',
     async (query) => {
       const { visit, store } = await createWorld()
       expect(await visit(`${app}tokenward/logout.html${query}`)).toBe(`${app}#`)

@@ -76,7 +76,7 @@ describe('a token', () => {
     expect(accessToken.peek()).toBeUndefined()
   })
 
-  test('is no longer given from memory once another worker has changed it (D5)', async () => {
+  test('is no longer given from memory once another worker has changed it', async () => {
     const { accessToken, get, createWorker } = await createWorld()
     await get()
     await createWorker().session.end('logout')
@@ -184,7 +184,7 @@ describe('a token near its end (RF-13, RF-14)', () => {
   })
 })
 
-describe('a clock that jumps (B73)', () => {
+describe('a clock that jumps', () => {
   test.each([
     ['back by half a minute', -30_000, 0],
     ['back by two minutes', -120_000, 1],
@@ -585,7 +585,7 @@ describe('the way to a new token', () => {
 describe('the end of a session', () => {
   const expired = (world: UnitWorld) => world.browser.setClock(hour)
 
-  test('comes only where the server knows no user and no refresh token is left (RF-08, D7)', async () => {
+  test('comes only where the server knows no user and no refresh token is left (RF-08)', async () => {
     const { asked, silentLogin } = silently(refused)
     const world = await createWorld({ silentLogin })
     expired(world)
@@ -636,7 +636,7 @@ describe('the end of a session', () => {
     ['a server that is down', 'active', down, refused],
     ['a wrong client', 'active', () => json({ error: 'invalid_client' }, 400), refused],
     ['a captive portal', 'active', () => new Response('<html>'), refused],
-  ])('does not come after %s (D7)', async (_title, status, answer, outcome) => {
+  ])('does not come after %s', async (_title, status, answer, outcome) => {
     const { silentLogin } = silently(outcome)
     const world = await createWorld({ silentLogin })
     expired(world)

@@ -353,7 +353,7 @@ describe('a refresh that is overtaken', () => {
     expect(server.revoked).toEqual([])
   })
 
-  test('by the sign-in of another user is discarded, and its new token revoked (SE-08, D14)', async () => {
+  test('by the sign-in of another user is discarded, and its new token revoked (SE-08)', async () => {
     const { refresh, before, server, session, stored } = await createWorld()
     server.answers.push(async (request) => {
       await session.change(() => ({ ...before, session: 'session-2', subject: 'bob' }))

@@ -208,7 +208,7 @@ describe('a silent login ends', () => {
   })
 
   test.each(['access_denied', 'server_error', 'invalid_callback', 'invalid_scope', 'timeout'])(
-    'as failed by %s, which says nothing of the user (D7)',
+    'as failed by %s, which says nothing of the user',
     async (code) => {
       const { silentLogin, open, answering } = await createWorld()
       open('a', { frame: answering(errorOf(code)) })
@@ -376,7 +376,7 @@ describe('why nothing came back (SI-04)', () => {
     return 'error' in outcome ? outcome.error.message : ''
   }
 
-  test('the frame never got to the worker: something in the page stopped it (B81)', async () => {
+  test('the frame never got to the worker: something in the page stopped it', async () => {
     expect(await messageAfter(async () => 'timeout')).toMatch(/ad blocker.*Content-Security-Policy/)
   })
 
@@ -384,11 +384,11 @@ describe('why nothing came back (SI-04)', () => {
     expect(await leaving({ loaded: false })).toMatch(/did not answer in a hidden frame within 10 s/)
   })
 
-  test('the page is cross-origin isolated, and the server does not know (M40)', async () => {
+  test('the page is cross-origin isolated, and the server does not know', async () => {
     expect(await leaving({ isolated: true })).toContain('Cross-Origin-Resource-Policy')
   })
 
-  test('the server showed something: an error page, or that it forbids frames (B77)', async () => {
+  test('the server showed something: an error page, or that it forbids frames', async () => {
     expect(await leaving({})).toMatch(/its log says why.*X-Frame-Options.*ad blocker/)
   })
 

@@ -165,7 +165,7 @@ describe('a call of a page', () => {
   })
 })
 
-describe('the guard drops (M14, BR-01)', () => {
+describe('the guard drops (BR-01)', () => {
   const hello = [raw({})]
   const outcome = (value: unknown, ...more: unknown[]) =>
     frame({ path: ['logoutOutcome'], argumentList: [raw(value), ...more] })

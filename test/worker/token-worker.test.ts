@@ -164,7 +164,7 @@ describe('a token worker', () => {
     expect(browser.announcements).toEqual([])
   })
 
-  test('answers synchronously or not at all (D2)', () => {
+  test('answers synchronously or not at all', () => {
     const { dispatch, worker } = createWorld().start()
     expect(dispatch(requestTo(api))).toMatchObject({ handled: true, response: expect.any(Promise) })
     const other = dispatch(requestTo('https://other.example/'))
@@ -219,7 +219,7 @@ describe('a token worker', () => {
     for (const secret of server.secrets.filter(Boolean)) expect(told).not.toContain(secret)
   })
 
-  test('goes on after a restart at any point, without a refresh (D5)', async () => {
+  test('goes on after a restart at any point, without a refresh', async () => {
     const { server, start, name } = createWorld()
     await start().signIn()
     expect((await start().fetchApi()).authorization).toMatch(/^Bearer access-token-1-/)
@@ -549,7 +549,7 @@ describe('an auth page', () => {
     expect(await navigate(back.href)).toBe(`${app}#`)
   })
 
-  test('done.html tells a page that asks for it that the worker is there (D10)', async () => {
+  test('done.html tells a page that asks for it that the worker is there', async () => {
     const { dispatch } = createWorld().start()
     const response = await dispatch(requestTo(`${app}tokenward/done.html`)).response
     expect(response?.status).toBe(204)
@@ -1057,7 +1057,7 @@ describe('a token worker with wrong options', () => {
     errors.mockReset()
   })
 
-  test('says why to every call of a page (D1)', async () => {
+  test('says why to every call of a page', async () => {
     errors.mockImplementation(() => {})
     const { call } = createWorld({ leeway: -1 }).start()
     const calls = [
@@ -1104,7 +1104,7 @@ describe('listen()', () => {
     vi.unstubAllGlobals()
   })
 
-  test('keeps what is ours from later listeners, and nothing else (D10)', () => {
+  test('keeps what is ours from later listeners, and nothing else', () => {
     const { dispatch } = listen({})
     const ours = dispatch('fetch', { request: requestTo(api), clientId: '' })
     expect(ours.event.respondWith).toHaveBeenCalledTimes(1)
