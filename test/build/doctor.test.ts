@@ -853,21 +853,26 @@ describe('a site with https', () => {
     })
   })
 
+  /** The site with this library for its worker. */
+  const serving =
+    (library: string): Change =>
+    async (target, real, init) => {
+      const response = await elsewhere(hsts)(target, real, init)
+      const isLibrary = target.pathname === '/tokenward-worker.js' && response instanceof Response
+      return isLibrary ? withHeaders(response, library, {}) : response
+    }
+
   test('is warned about the development build, which is right on localhost', async () => {
     const library = readFileSync('dist/development/worker.classic.js', 'utf8')
     const local = await examine([text('/tokenward-worker.js', () => library)])
     expect(local).toMatchObject({ failures: [], warnings: knownWarnings })
     expect(local.words).toContain('/tokenward-worker.js is the development build')
 
-    const there: Change = async (target, real, init) => {
-      const response = await elsewhere(hsts)(target, real, init)
-      const isLibrary = target.pathname === '/tokenward-worker.js' && response instanceof Response
-      return isLibrary ? withHeaders(response, library, {}) : response
-    }
-    const online = await examine([there], { url: app, apis: [] })
+    const online = await examine([serving(library)], { url: app, apis: [] })
     expect(online.warnings).toContain('worker.development')
     expect(online.words).toContain('/tokenward-worker.js has the development build')
-    const { warnings } = await examine([elsewhere(hsts)], { url: app, apis: [] })
+    const production = serving(readFileSync('dist/worker.classic.js', 'utf8'))
+    const { warnings } = await examine([production], { url: app, apis: [] })
     expect(warnings).not.toContain('worker.development')
   })
 

@@ -102,8 +102,8 @@ beforeEach(async () => {
   await write('src/view.ts', "export const title = 'before'")
   await write(
     'src/main.ts',
-    `import '../auth'
-    import { title } from '../view'
+    `import './auth'
+    import { title } from './view'
     const show = (title) => (document.querySelector('h1').textContent = title)
     show(title)
     import.meta.hot?.accept('./view', (view) => show(view.title))`,
