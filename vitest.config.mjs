@@ -30,13 +30,8 @@ export default defineConfig({
         test: {
           ...common,
           name: 'unit',
-          include: ['test/*.test.ts'],
-          exclude: [
-            'test/build.test.ts',
-            'test/cli.test.ts',
-            'test/doctor.test.ts',
-            'test/vite-pwa.test.ts',
-          ],
+          include: ['test/*/*.test.ts'],
+          exclude: ['test/{browser,build,unattended}/**'],
         },
       },
       {
@@ -45,12 +40,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'build',
-          include: [
-            'test/build.test.ts',
-            'test/cli.test.ts',
-            'test/doctor.test.ts',
-            'test/vite-pwa.test.ts',
-          ],
+          include: ['test/build/*.test.ts'],
           globalSetup,
           ...patient,
         },

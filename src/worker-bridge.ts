@@ -19,6 +19,12 @@ const longLimit = 60_000
 const longCalls: ReadonlySet<string> = new Set(['checkSession', 'renew', 'logout'])
 /** Safe to repeat: the page asks once more if the worker was stopped before it answered. */
 const repeatable: ReadonlySet<string> = new Set(['hello', 'claim', 'session', 'login'])
+/**
+ * The browser can stop a worker in the middle of a call, and nothing says so. A page that waits for
+ * one of these asks again: a worker that is still busy with it lets the second call join, and one
+ * that was stopped begins anew.
+ */
+const joinable: ReadonlySet<string> = new Set(['checkSession', 'renew'])
 
 /** What a page does at the worker's request. */
 const pageCalls: PageCalls = {
@@ -40,13 +46,13 @@ const askOnce = async ({
   authPath: string | undefined
   name: keyof WorkerCalls
   input: unknown
-}): Promise<Answer<unknown> | undefined> => {
+}): Promise<Answer<unknown> | 'replaced' | undefined> => {
   const { port1, port2 } = new MessageChannel()
   const done = new AbortController()
   const { signal } = done
   // A worker that takes the place of this one may not answer what this one was asked.
-  const replaced = new Promise<undefined>((resolve) => {
-    worker.addEventListener('statechange', () => resolve(undefined), { signal })
+  const replaced = new Promise<'replaced'>((resolve) => {
+    worker.addEventListener('statechange', () => resolve('replaced'), { signal })
   })
   try {
     worker.postMessage({ tokenward: PROTOCOL, authPath } satisfies Envelope, [port2])
@@ -107,18 +113,33 @@ export function createWorkerBridge({
   container?.addEventListener('message', onMessage, { signal })
   container?.startMessages?.()
 
+  /** Asks until an answer comes: again if the worker is replaced or may have been stopped. */
+  const askUntilAnswered = async (
+    name: keyof WorkerCalls,
+    input: unknown,
+  ): Promise<Answer<unknown> | undefined> => {
+    const isJoinable = joinable.has(name)
+    /** The calls that are still open: the first answer counts. */
+    let open: ReturnType<typeof askOnce>[] = []
+    for (let tries = isJoinable ? longLimit / shortLimit : 2; tries > 0; tries--) {
+      open.push(askOnce({ worker: await activeWorker(), authPath, name, input }))
+      const first = Promise.race(open)
+      const answer = await (isJoinable ? withTimeLimit(shortLimit, first) : first)
+      if (typeof answer === 'object') return answer
+      if (answer === 'replaced' || !isJoinable) open = []
+      if (answer !== 'replaced' && !isJoinable && !repeatable.has(name)) break
+    }
+    return undefined
+  }
+
   return {
     ask: async <Name extends keyof WorkerCalls>(
       name: Name,
       ...[input]: Parameters<WorkerCalls[Name]>
     ): Promise<Awaited<ReturnType<WorkerCalls[Name]>>> => {
-      for (let tries = 0; tries < 2; tries++) {
-        const worker = await activeWorker()
-        const answer = await askOnce({ worker, authPath, name, input })
-        if (answer?.ok) return answer.value as Awaited<ReturnType<WorkerCalls[Name]>>
-        if (answer) throw fromErrorData(answer.error)
-        if (worker.state === 'activated' && !repeatable.has(name)) break
-      }
+      const answer = await askUntilAnswered(name, input)
+      if (answer?.ok) return answer.value as Awaited<ReturnType<WorkerCalls[Name]>>
+      if (answer) throw fromErrorData(answer.error)
       throw new TokenError('worker_timeout', 'The service worker gave no answer.')
     },
   }

@@ -35,5 +35,5 @@ export interface TraceStep {
 /** Receives the steps; it must return at once and not throw. */
 export type Trace = (step: TraceStep) => void
 
-/** What the parts of the worker call, if there is somebody to tell. */
+/** What the parts of the worker call with each step, if the option `trace` is set. */
 export type Note = (step: TraceStep['step'], more?: Partial<TraceStep>) => void

@@ -95,7 +95,7 @@ let changed
 const selection = () => {
   if (!changed) return ['run']
   // It reads the documents, and imports none.
-  const docs = changed.some((file) => file.endsWith('.md')) ? ['test/docs.test.ts'] : []
+  const docs = changed.some((file) => file.endsWith('.md')) ? ['test/repository/docs.test.ts'] : []
   return ['related', '--run', '--passWithNoTests', ...changed, ...docs]
 }
 
@@ -140,7 +140,13 @@ const steps = {
   types: { title: 'Types (tsc)', cores: 1, run: (name) => node(name, TSC, '-b') },
   unit: { title: 'Unit tests', cores: 2, run: (name) => vitest(name, 'unit') },
   simulation: { title: 'Simulation', cores: 2, run: simulation },
-  build: { title: 'Build', cores: 1, run: (name) => node(name, 'esbuild.config.mjs') },
+  build: {
+    title: 'Build',
+    cores: 1,
+    // Both write dist/types.
+    after: ['types'],
+    run: (name) => node(name, 'esbuild.config.mjs'),
+  },
   checks: {
     title: 'Checks of the build',
     cores: 2,
@@ -171,9 +177,9 @@ const steps = {
 /** What is quick comes first, then what others wait for. */
 const startOrder = [
   'lint',
+  'types',
   'build',
   'unattended',
-  'types',
   'unit',
   'simulation',
   'checks',

@@ -1,5 +1,5 @@
 // `npm run structure`: files, longest file, longest function and most parameters of each folder.
-// test/architecture.test.ts holds src/ and sw/ to its limits.
+// test/repository/architecture.test.ts holds src/ and sw/ to its limits.
 import { readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'

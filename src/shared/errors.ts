@@ -1,26 +1,35 @@
 /**
+ * What an authorization server sends (RFC 6749 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6). A code
+ * that is not in this list arrives as `server_error`.
+ */
+export const oauthCodes = [
+  'access_denied',
+  'account_selection_required',
+  'consent_required',
+  'interaction_required',
+  'invalid_client',
+  'invalid_grant',
+  'invalid_request',
+  'invalid_scope',
+  'invalid_target',
+  'login_required',
+  'mfa_required',
+  'server_error',
+  'temporarily_unavailable',
+  'unauthorized_client',
+  'unsupported_grant_type',
+  'unsupported_response_type',
+] as const
+
+export type OAuthErrorCode = (typeof oauthCodes)[number]
+
+/**
  * Every code a {@link TokenError} can carry. OAuth and OpenID Connect codes arrive as the
  * authorization server sent them; an unknown one arrives as `server_error`. docs/errors.md lists
  * what each one means and what to do about it.
  */
 export type TokenErrorCode =
-  // From the authorization server (RFC 6749 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6)
-  | 'access_denied'
-  | 'account_selection_required'
-  | 'consent_required'
-  | 'interaction_required'
-  | 'invalid_client'
-  | 'invalid_grant'
-  | 'invalid_request'
-  | 'invalid_scope'
-  | 'invalid_target'
-  | 'login_required'
-  | 'mfa_required'
-  | 'server_error'
-  | 'temporarily_unavailable'
-  | 'unauthorized_client'
-  | 'unsupported_grant_type'
-  | 'unsupported_response_type'
+  | OAuthErrorCode
   // Setting up
   | 'bridge_version'
   | 'cors_expose_headers'
@@ -55,35 +64,13 @@ export type TokenErrorCode =
   | 'user_changed'
   | 'worker_timeout'
 
-/** The codes among them that an authorization server sends. */
-export const oauthCodes = [
-  'access_denied',
-  'account_selection_required',
-  'consent_required',
-  'interaction_required',
-  'invalid_client',
-  'invalid_grant',
-  'invalid_request',
-  'invalid_scope',
-  'invalid_target',
-  'login_required',
-  'mfa_required',
-  'server_error',
-  'temporarily_unavailable',
-  'unauthorized_client',
-  'unsupported_grant_type',
-  'unsupported_response_type',
-] as const satisfies readonly TokenErrorCode[]
-
-export type OAuthCode = (typeof oauthCodes)[number]
-
 /** Refusals of `prompt=none`: only the user can go on (OpenID Connect Core 3.1.2.6). */
 export const interactionCodes = [
   'account_selection_required',
   'consent_required',
   'interaction_required',
   'login_required',
-] as const satisfies readonly OAuthCode[]
+] as const satisfies readonly OAuthErrorCode[]
 
 export type InteractionCode = (typeof interactionCodes)[number]
 

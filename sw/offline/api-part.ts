@@ -58,9 +58,9 @@ export interface ConnectedWorker {
   name: string
   /** The worker's scope. */
   scope: string
-  /** Begins a request to a configured API; undefined if it is none, or is not to have a token. */
+  /** Begins a request to a configured API; undefined if no API has it, or it must not carry a token. */
   begin(request: Request, event?: Pick<ExtendableEvent, 'waitUntil'>): ApiCall | undefined
-  /** Who is signed in, as a hash that stays the same from sign-in to sign-in; undefined: nobody. */
+  /** Who is signed in, as a hash that stays the same from sign-in to sign-in; undefined without a session. */
   user(): Promise<string | undefined>
   /** Aborted once the page has cancelled this request; undefined if it never can. */
   signalOf(request: Request): AbortSignal | undefined

@@ -1,4 +1,5 @@
 import { withTimeLimit } from '../time-limit.js'
+import { timeBetween } from '../values/age.js'
 import type { ConnectedWorker } from './api-part.js'
 import type { QueueEntries, QueueEntry } from './queue-entries.js'
 import type { DropReason, TokenQueueOptions } from './queue-options.js'
@@ -68,7 +69,7 @@ const createReplay = ({
   const replay = async (entry: QueueEntry): Promise<boolean> => {
     const { id, request, user, at } = entry
     // An entry without a number, or one of the future, would never be too old.
-    const isOld = !(Math.abs(now() - at) <= maxAge * 1000)
+    const isOld = !(timeBetween(now(), at) <= maxAge * 1000)
     if (!request || !user || isOld) return await drop(entry, 'expired')
     const current = await worker.user()
     // The same user may come back.

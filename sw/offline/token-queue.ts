@@ -1,3 +1,4 @@
+import { PROBE_HEADER } from '../../src/shared/protocol.js'
 import type { ApiPart, ConnectedWorker } from './api-part.js'
 import { createQueueEntries, type QueueEntries, toStored } from './queue-entries.js'
 import type { TokenQueueOptions } from './queue-options.js'
@@ -18,7 +19,7 @@ const queued = (): Response =>
   new Response(null, {
     status: 202,
     statusText: 'Accepted',
-    headers: { 'x-tokenward': 'queued', 'cache-control': 'no-store' },
+    headers: { [PROBE_HEADER]: 'queued', 'cache-control': 'no-store' },
   })
 
 /**

@@ -1,5 +1,5 @@
 import { must } from '../values/must.js'
-import { isRecord } from './option-values.js'
+import { isRecord } from '../values/shape.js'
 import type { ApiOptions, TokenWorkerOptions } from './options.js'
 
 /*

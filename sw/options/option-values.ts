@@ -1,9 +1,5 @@
 import { must } from '../values/must.js'
 
-/** An object that is not a list: a class may have made it. */
-export const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
 /**
  * One of two words. A misspelt one must not pass for the other, which may be the laxer one.
  *

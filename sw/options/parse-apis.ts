@@ -3,8 +3,9 @@ import { segmentsOf } from '../http/server-path.js'
 import type { ApiPart, ApiStrategy, StrategyPlugin } from '../offline/api-part.js'
 import type { ApiRule } from '../request/intercept.js'
 import { must } from '../values/must.js'
+import { isRecord } from '../values/shape.js'
 import { explainApi } from './explain-options.js'
-import { either, isRecord, scopesIn } from './option-values.js'
+import { either, scopesIn } from './option-values.js'
 
 declare const DEVELOPMENT: boolean
 

@@ -30,7 +30,7 @@ interface Parts {
   renewal: Pick<Renewal, 'renew'>
   endpoints: Pick<ProtocolEndpoints, 'includes'>
   platform: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>
-  dpop?: Pick<Dpop, 'sendToApi' | 'prove' | 'hear'>
+  dpop?: Pick<Dpop, 'sendToApi' | 'prove' | 'noteNonce'>
 }
 
 /** What all requests of a worker share. */
@@ -65,10 +65,9 @@ interface Call {
   step?: Note
 }
 
-/** Waits for tokens, but not for ever: the limit is for all waits of one request together. */
-const createWait = ({ shared: { platform } }: Call) => {
+const createWait = ({ shared: { platform } }: Call): Wait => {
   let left = waitLimit
-  return async (work: Promise<TokenResult>): Promise<TokenResult | undefined> => {
+  return async (work) => {
     const startedAt = platform.now()
     const result = await withTimeLimit(platform.wait, left, () => work)
     left -= Math.max(platform.now() - startedAt, 0)
@@ -76,26 +75,35 @@ const createWait = ({ shared: { platform } }: Call) => {
   }
 }
 
-/** Does somebody still wait for the answer? */
+/** Does a page or worker still wait for the answer? */
 const isWanted = async ({ arrival, shared: { platform } }: Call): Promise<boolean> => {
   const { request, clientId, cancelled } = arrival
   if (request.signal.aborted || cancelled?.aborted) return false
   return clientId === '' || (await platform.pages.exists(clientId))
 }
 
-/** What a page gets that the API has not answered, or for its answer, traced. */
-const createEnds = ({ step }: Call) => ({
-  answer: (response: Response): Response => {
+/** What a page gets in the end, traced. */
+interface Ends {
+  answer(response: Response): Response
+  /** A network error for the page: its data may be old, but the session goes on. */
+  fail(code?: TokenErrorCode): Response
+  /** No answer from the API: the browser tells the page, as without a worker. */
+  lose(cause: unknown): never
+}
+
+/** Waits for a token, up to the limit for all waits of one request together. */
+type Wait = (work: Promise<TokenResult>) => Promise<TokenResult | undefined>
+
+const createEnds = ({ step }: Call): Ends => ({
+  answer: (response) => {
     step?.('answered', { status: response.status })
     return response
   },
-  /** A network error for the page: its data may be old, but nobody is signed out. */
-  fail: (code: TokenErrorCode = 'timeout'): Response => {
+  fail: (code = 'timeout') => {
     step?.('failed', { code })
     return Response.error()
   },
-  /** No answer from the API: the browser tells the page, as without a worker. */
-  lose: (cause: unknown): never => {
+  lose: (cause) => {
     step?.('failed')
     throw cause
   },
@@ -104,8 +112,8 @@ const createEnds = ({ step }: Call) => ({
 /** Gets the token, or what the page gets without asking the API. */
 const prepare = async (
   { arrival, rule, shared: { accessToken, endpoints }, step }: Call,
-  waitFor: ReturnType<typeof createWait>,
-  { answer, fail, lose }: ReturnType<typeof createEnds>,
+  waitFor: Wait,
+  { answer, fail, lose }: Ends,
 ): Promise<{ token?: Token; reload?: boolean } | Response> => {
   const { request, url, keepAlive, cancelled } = arrival
   let result = accessToken.peek()
@@ -144,7 +152,7 @@ function createApiCall(call: Call): ApiCall {
 
   const noteAnswer = (response: Response, { accessToken }: Token) => {
     refusals.noteStepUp(response, accessToken, keepAlive)
-    dpop?.hear(response, arrival.url.origin)
+    dpop?.noteNonce(response, arrival.url.origin)
   }
 
   const transmit = async (what: Request, token: Token): Promise<Response> => {

@@ -11,7 +11,7 @@ import { refusal } from '../sign-in/auth-response.js'
  * them nor gets a token for them as if they were an API.
  */
 export interface ProtocolEndpoints {
-  /** Is this one of them? Undefined while nobody knows them. Synchronous. */
+  /** Is this one of them? Undefined while they are unknown. Synchronous. */
   includes(url: URL): boolean | undefined
   /** Sends a page's POST that may be to one of them, or refuses it. */
   answer(arrival: Arrival): Promise<Response>

@@ -36,7 +36,7 @@ export function createDpopAnswers({
   clocks,
   reportProblem,
 }: {
-  nonces: Pick<DpopNonces, 'hear'>
+  nonces: Pick<DpopNonces, 'note'>
   clocks: Pick<DpopClocks, 'correct'>
   reportProblem: (error: TokenError) => void
 }): DpopAnswers {
@@ -70,7 +70,7 @@ export function createDpopAnswers({
   return {
     ofTokenEndpoint: async (response, sent, grant) => {
       const { origin } = sent
-      const nonce = nonces.hear(response, origin)
+      const nonce = nonces.note(response, origin)
       const error = await oauthErrorIn(response)
       unreadable.delete(origin)
       if (error.includes('use_dpop_nonce')) {
@@ -87,7 +87,7 @@ export function createDpopAnswers({
 
     ofApi: (response, sent) => {
       const { origin } = sent
-      const nonce = nonces.hear(response, origin)
+      const nonce = nonces.note(response, origin)
       const error = response.ok ? '' : (response.headers.get('www-authenticate') ?? '')
       const isUnreadable = response.status === 401 && !error && response.type === 'cors'
       if (isUnreadable && nonce === null) {

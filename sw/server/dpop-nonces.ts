@@ -8,7 +8,7 @@ export interface DpopNonces {
   load(): Promise<void>
   of(origin: string): string | undefined
   /** Takes the nonce in an answer, and gives it. */
-  hear(response: Response, origin: string): string | null
+  note(response: Response, origin: string): string | null
   /** Forgets all. */
   clear(): void
   /** What has to be on the disk. */
@@ -81,7 +81,7 @@ export function createDpopNonces({
 
     of: (origin) => nonces.get(origin),
 
-    hear: ({ headers }, origin) => {
+    note: ({ headers }, origin) => {
       const nonce = headers.get('dpop-nonce')
       if (nonce !== null && nonce !== nonces.get(origin)) {
         nonces.set(origin, nonce)

@@ -44,7 +44,7 @@ export interface Dpop extends KeyHolder {
    */
   prove(message: ApiMessage): Promise<RequestInit>
   /** Takes the nonce in the answer to a request that other code has sent (RFC 9449 8.2). */
-  hear(response: Response, origin: string): void
+  noteNonce(response: Response, origin: string): void
 }
 
 /** What the option `dpop` needs of the worker. */
@@ -130,7 +130,7 @@ function createDpop({ store, platform, reportProblem }: DpopContext): Dpop {
   return {
     canUse: keys.canUse,
     keyFor: keys.keyFor,
-    hear: nonces.hear,
+    noteNonce: nonces.note,
 
     changed: (before, after) => {
       const old = activeOf(before)

@@ -1,30 +1,5 @@
 /** What is wrong with an answer of the authorization server, as a `TokenError`. */
-import { TokenError, type TokenErrorCode } from '../../src/shared/errors.js'
-
-/** Codes of the authorization server that pages may get; any other becomes `server_error`. */
-const oauthCodes = [
-  'access_denied',
-  'account_selection_required',
-  'consent_required',
-  'interaction_required',
-  'invalid_client',
-  'invalid_grant',
-  'invalid_request',
-  'invalid_scope',
-  'invalid_target',
-  'login_required',
-  'mfa_required',
-  'server_error',
-  'temporarily_unavailable',
-  'unauthorized_client',
-  'unsupported_grant_type',
-  'unsupported_response_type',
-] as const satisfies readonly TokenErrorCode[]
-
-export type OAuthCode = (typeof oauthCodes)[number]
-
-const isOAuthCode = (code: string): code is OAuthCode =>
-  (oauthCodes as readonly string[]).includes(code)
+import { oauthCodes, TokenError } from '../../src/shared/errors.js'
 
 /** Words of a server, made harmless: short, and without control characters. */
 export const quote = (words: unknown): string =>
@@ -33,7 +8,8 @@ export const quote = (words: unknown): string =>
 /** An error that the server sent (RFC 6749 4.1.2.1 and 5.2). */
 export const oauthError = (code: string, description: unknown): TokenError =>
   new TokenError(
-    isOAuthCode(code) ? code : 'server_error',
+    // A code that pages cannot know becomes `server_error`.
+    oauthCodes.find((each) => each === code) ?? 'server_error',
     `The authorization server answered ${quote(code)}. ${quote(description)}`,
   )
 

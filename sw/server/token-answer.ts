@@ -1,11 +1,11 @@
 /** Judges what the token endpoint answers (RFC 6749 5). */
 import * as oauth from 'oauth4webapi'
-import type { TokenError } from '../../src/shared/errors.js'
+import type { OAuthErrorCode, TokenError } from '../../src/shared/errors.js'
 import { isJson, parseObject, readBody } from '../http/body.js'
 import type { Platform } from '../platform.js'
 import type { IssuedTokens } from '../session/active-record.js'
 import type { AuthorizationServerMetadata } from './metadata.js'
-import { invalidAnswer, type OAuthCode, oauthError, quote } from './server-error.js'
+import { invalidAnswer, oauthError, quote } from './server-error.js'
 
 /** How a refresh ends, told apart by what it means for the refresh token. */
 export type RefreshAnswer =
@@ -35,7 +35,7 @@ const interactiveCodes: readonly string[] = [
   'interaction_required',
   'login_required',
   'mfa_required',
-] satisfies OAuthCode[]
+] satisfies OAuthErrorCode[]
 
 /** Answers that say that the server has not looked at the request (RFC 9110 15, RFC 6585). */
 const notActed: readonly number[] = [408, 429, 503, 511]

@@ -9,7 +9,7 @@ type Next<Current> = (current: Current) => SessionRecord | undefined
 
 /** The session record: in memory while that can be trusted, else from the disk. */
 export interface StoredSession {
-  /** What memory knows, if it can be trusted: a record, or that there is none. Synchronous. */
+  /** What memory knows, if it can be trusted: a record, or that it is missing. Synchronous. */
   peek(): { record: SessionRecord | undefined } | undefined
   /** From memory, else from the disk. */
   read(): Promise<SessionRecord | undefined>
@@ -19,7 +19,7 @@ export interface StoredSession {
   change(next: Next<SessionRecord | undefined>): Promise<RecordChange>
   /** Changes the record only while it still belongs to this sign-in. */
   changeOwn(session: string, next: Next<ActiveRecord>): Promise<ActiveRecord | undefined>
-  /** The stored data is gone: whoever was signed in finds out by asking. */
+  /** The stored data is gone: drops memory, and announces it, so that others read again. */
   lost(): void
 }
 

@@ -1,4 +1,4 @@
-import { fromErrorData, TokenError } from '../../src/shared/errors.js'
+import { fromErrorData, interactionCodes, TokenError } from '../../src/shared/errors.js'
 import type { AuthPage, FrameEnd } from '../../src/shared/protocol.js'
 import type { Page, Platform } from '../platform.js'
 import { type ActiveRecord, activeOf, type SessionRecord } from '../session/records.js'
@@ -40,21 +40,13 @@ export interface SilentLoginConfig {
   silentLoginTimeout: number
 }
 
-/** Answers to `prompt=none` that mean: only with the user (OpenID Connect Core 3.1.2.6). */
-const refusals: ReadonlySet<string> = new Set([
-  'account_selection_required',
-  'consent_required',
-  'interaction_required',
-  'login_required',
-])
-
 /** How long, in ms, a code that has arrived may take: a worker that is stopped never ends it. */
 const redeemLimit = 15_000
 /** All attempts together, in ms: a request waits 30 s. */
 const overallLimit = 20_000
 /** After so many frames in a row that brought nothing … */
 const mostFailures = 3
-/** … there is none for so long, in ms. */
+/** … the next one waits for so long, in ms. */
 const restAfterFailures = 300_000
 
 /** Why nothing came back, as likely as can be said from here: for the development build. */
@@ -81,6 +73,10 @@ const explainTimeout = (frame: FrameEnd | undefined, isUnused: boolean, limit: n
     '(X-Frame-Options, frame-ancestors). Or an ad blocker or the browser stopped the frame.'
   )
 }
+
+/** A definitive no: the server wants to see the user (OpenID Connect Core 3.1.2.6). */
+const isRefusal = ({ code }: TokenError): boolean =>
+  (interactionCodes as readonly string[]).includes(code)
 
 const blocked = (): TokenError =>
   new TokenError(
@@ -154,7 +150,7 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
     if (typeof result === 'object') {
       const error = fromErrorData(result.error)
       if (error.code === 'user_changed') return { outcome: { kind: 'superseded' } }
-      return { outcome: { kind: refusals.has(error.code) ? 'refused' : 'failed', error } }
+      return { outcome: { kind: isRefusal(error) ? 'refused' : 'failed', error } }
     }
     if (end === 'gone') return { isGone: true }
     // A sign-out takes away what was under way.

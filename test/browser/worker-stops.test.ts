@@ -197,3 +197,16 @@ describe('a worker that is stopped', () => {
     },
   )
 })
+
+test('in the middle of renew(): the page asks the next worker, and gets its answer (BR-05)', async () => {
+  const page = await openSignedIn(world)
+  world.as.clearRequests()
+  const grantType = 'refresh_token'
+  world.as.setFault({ path: '/token', grantType, kind: 'delay-after', ms: serverTime, times: 1 })
+  const answer = page.evaluate(() => window.auth.renew())
+  await world.as.waitForRequest((request) => request.grantType === grantType)
+  await stopWorkers(page)
+  expect(await answer).toBeUndefined()
+  expect(await me(world, page)).toMatchObject(asAlice)
+  expect(await alarmsIn(page)).toEqual([])
+})

@@ -8,7 +8,7 @@ interface Wish {
   grant: () => void
 }
 
-/** Granted in the order of the wishes, and released when the holder dies (M23). */
+/** Granted in the order of the wishes, and released when the holder dies. */
 export const createLocks = (scheduler: Scheduler) => {
   const waiting: Wish[] = []
   let holder: Wish | undefined

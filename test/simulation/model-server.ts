@@ -26,7 +26,7 @@ export interface ServerKind {
   lifetime: number | undefined
   /** Access tokens die with their grant. */
   revokesAccessTokens: boolean
-  /** All sign-ins of one user share a grant (M33). */
+  /** All sign-ins of one user share a grant. */
   sharesGrants: boolean
   /** A refresh brings an ID token. */
   refreshIdToken: boolean

@@ -38,7 +38,7 @@ const keyOf = (secret: string | null): string =>
 /**
  * Follows a navigation: auth pages are answered by a worker, the server sends back. `onLoad` gets
  * the URL at which it ends; undefined if that is a page of the network, or of the browser itself.
- * A worker that is killed over it is not asked again (M13): a frame stays as it is for ever, a tab
+ * A worker that is killed over it is not asked again: a frame stays as it is for ever, a tab
  * gets the inert page from the network, and its user goes back to the app.
  */
 export const navigate = (

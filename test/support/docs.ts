@@ -156,6 +156,13 @@ export const typeCheck = (place: 'page' | 'worker', blocks: readonly CodeBlock[]
   })
 }
 
+/** The strings of a list that a source file declares. */
+const elements = (source: ts.SourceFile, list: string): { name: string }[] => {
+  const text = source.getFullText()
+  const [, inside = ''] = new RegExp(`const ${list} = \\[([^\\]]*)\\]`).exec(text) ?? []
+  return [...inside.matchAll(/'(\w+)'/g)].map(([, name = '']) => ({ name }))
+}
+
 /** The members of an interface or string union in a source file, with their `@default`. */
 export const members = (file: string, name: string): { name: string; default?: string }[] => {
   const source = ts.createSourceFile(file, read(file), ts.ScriptTarget.ES2022, true)
@@ -171,8 +178,16 @@ export const members = (file: string, name: string): { name: string; default?: s
       return { name: member.name!.getText(source), ...(text && { default: text }) }
     })
   }
-  if (found && ts.isTypeAliasDeclaration(found) && ts.isUnionTypeNode(found.type)) {
-    return found.type.types.map((type) => ({ name: type.getText(source).replaceAll("'", '') }))
+  if (found && ts.isTypeAliasDeclaration(found)) {
+    const { type } = found
+    // `(typeof list)[number]`: what the list has.
+    const [, list] = /^\(typeof (\w+)\)\[number\]$/.exec(type.getText(source)) ?? []
+    if (list) return elements(source, list)
+    return (ts.isUnionTypeNode(type) ? type.types : [type]).flatMap((each) =>
+      ts.isTypeReferenceNode(each)
+        ? members(file, each.typeName.getText(source))
+        : [{ name: each.getText(source).replaceAll("'", '') }],
+    )
   }
   throw new Error(`${file} has no ${name}`)
 }

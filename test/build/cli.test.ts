@@ -1,0 +1,193 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { runInNewContext } from 'node:vm'
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { build } from '../../esbuild.config.mjs'
+
+const cli = resolve('bin/tokenward.mjs')
+const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
+const libraries = ['tokenward-worker.development.js', 'tokenward-worker.js']
+const pages = ['callback', 'done', 'login', 'logout', 'silent'].map((name) => `${name}.html`)
+
+let site: string
+
+const tokenward = (...args: string[]) => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], {
+    cwd: site,
+    encoding: 'utf8',
+  })
+  return { status, stdout, stderr }
+}
+
+const inSite = (...parts: string[]) => readFileSync(join(site, ...parts), 'utf8')
+
+beforeAll(() => build({ quiet: true, types: false }))
+beforeEach(() => {
+  site = mkdtempSync(join(tmpdir(), 'tokenward-'))
+})
+afterEach(() => rmSync(site, { recursive: true, force: true }))
+
+describe('tokenward init', () => {
+  test('writes the worker library and the inert pages, and nothing else', () => {
+    const { status, stdout } = tokenward('init', '.')
+    expect(status).toBe(0)
+    expect(readdirSync(site).sort()).toEqual(['tokenward', ...libraries])
+    expect(readdirSync(join(site, 'tokenward')).sort()).toEqual(pages)
+    for (const file of libraries) expect(inSite(file)).toContain(`tokenward ${version}`)
+    for (const file of [...libraries, 'tokenward/callback.html']) {
+      expect(stdout).toContain(`wrote       ${file}`)
+    }
+  })
+
+  test('leaves out the reference to a source map that the site does not have', () => {
+    tokenward('init', '.')
+    for (const file of libraries) expect(inSite(file)).not.toContain('sourceMappingURL')
+  })
+
+  test('writes two builds of the library, which their first lines tell apart', () => {
+    tokenward('init', '.')
+    const [development, production] = libraries.map((file) => inSite(file).split('\n')[0])
+    expect(development).toContain('development')
+    expect(production).not.toContain('development')
+  })
+
+  test.each([
+    ['localhost', 'tokenward-worker.development.js'],
+    ['127.0.0.1', 'tokenward-worker.development.js'],
+    ['app.example.com', 'tokenward-worker.js'],
+    ['localhost.example.com', 'tokenward-worker.js'],
+  ])('shows a worker that takes, on %s, %s', (hostname, file) => {
+    const { stdout } = tokenward('init', '.')
+    const [, statement = ''] = /(importScripts\([\s\S]*?\n {2}\))\n/.exec(stdout) ?? []
+    const imported: string[] = []
+    const importScripts = (name: string) => imported.push(name)
+    runInNewContext(statement, { importScripts, location: { hostname } })
+    expect(imported).toEqual([file])
+  })
+
+  test('shows the two files to write next, with the real names', () => {
+    const { stdout } = tokenward('init', '.')
+    expect(stdout).toContain('importScripts(')
+    expect(stdout).toContain('tokenward.createTokenWorker({')
+    expect(stdout).toContain("import { createTokenManager } from 'tokenward'")
+  })
+
+  test('names the service worker that the site has already, and does not touch it', () => {
+    writeFileSync(join(site, 'service-worker.js'), '// mine')
+    const { stdout } = tokenward('init', '.')
+    expect(stdout).toContain('service-worker.js is there already')
+    expect(inSite('service-worker.js')).toBe('// mine')
+  })
+
+  test('changes nothing when run again', () => {
+    tokenward('init', '.')
+    const { status, stdout } = tokenward('init', '.')
+    expect(status).toBe(0)
+    expect(stdout).not.toMatch(/^(?:wrote|updated)/m)
+    for (const file of libraries) expect(stdout).toContain(`up to date  ${file}`)
+  })
+
+  test.each(libraries)('says that %s is from an older version, and updates it', (file) => {
+    tokenward('init', '.')
+    writeFileSync(join(site, file), '/*! tokenward 0.0.1 | MIT */\nold()\n')
+    const { status, stdout } = tokenward('init', '.')
+    expect(status).toBe(0)
+    expect(stdout).toContain(`updated     ${file} (from tokenward 0.0.1)`)
+    expect(inSite(file)).toContain(`tokenward ${version}`)
+  })
+
+  test('adds the development build to a site that has only the other', () => {
+    tokenward('init', '.')
+    rmSync(join(site, 'tokenward-worker.development.js'))
+    const { status, stdout } = tokenward('init', '.')
+    expect(status).toBe(0)
+    expect(stdout).toContain('wrote       tokenward-worker.development.js')
+    expect(stdout).toContain('up to date  tokenward-worker.js')
+  })
+
+  test('does not overwrite files that it has not written, unless forced', () => {
+    tokenward('init', '.')
+    writeFileSync(join(site, 'tokenward-worker.js'), '// mine')
+    writeFileSync(join(site, 'tokenward/callback.html'), '<p>Zurück zur <a href="../">App</a></p>')
+    const { status, stdout } = tokenward('init', '.')
+    expect(status).toBe(1)
+    expect(stdout).toContain('kept        tokenward-worker.js')
+    expect(inSite('tokenward-worker.js')).toBe('// mine')
+    expect(inSite('tokenward/callback.html')).toContain('Zurück')
+
+    expect(tokenward('init', '.', '--force').status).toBe(0)
+    expect(inSite('tokenward-worker.js')).toContain(`tokenward ${version}`)
+    expect(inSite('tokenward/callback.html')).not.toContain('Zurück')
+  })
+
+  test('puts the pages under another auth path, with links that lead back to the app', () => {
+    const { stdout } = tokenward('init', '.', '--auth-path', 'auth/oidc')
+    expect(readdirSync(join(site, 'auth/oidc')).sort()).toEqual(pages)
+    expect(inSite('auth/oidc/callback.html')).toContain('href="../../"')
+    expect(stdout).toContain("authPath: 'auth/oidc/'")
+    expect(existsSync(join(site, 'tokenward'))).toBe(false)
+  })
+})
+
+describe('tokenward check', () => {
+  test('is content with what init has written', () => {
+    tokenward('init', '.')
+    expect(tokenward('check', '.')).toMatchObject({ status: 0, stderr: '' })
+  })
+
+  test('fails for missing files', () => {
+    const { status, stdout } = tokenward('check', '.')
+    expect(status).toBe(1)
+    for (const file of libraries) expect(stdout).toContain(`${file} is missing`)
+    expect(readdirSync(site)).toEqual([])
+  })
+
+  test.each(libraries)('fails for %s of another version', (file) => {
+    tokenward('init', '.')
+    writeFileSync(join(site, file), '/*! tokenward 0.0.1 | MIT */\nold()\n')
+    const { status, stdout } = tokenward('check', '.')
+    expect(status).toBe(1)
+    expect(stdout).toContain(
+      `${file} is not the file of tokenward ${version} (from tokenward 0.0.1)`,
+    )
+    expect(stdout).toContain('npx tokenward init .')
+  })
+
+  test('accepts a page in other words, but not one that does something', () => {
+    tokenward('init', '.')
+    const callback = join(site, 'tokenward/callback.html')
+    writeFileSync(callback, '<p>Zurück zur <a href="../">App</a></p>')
+    expect(tokenward('check', '.').status).toBe(0)
+    writeFileSync(callback, '<script>parent.postMessage(location.href)</script>')
+    const { status, stdout } = tokenward('check', '.')
+    expect(status).toBe(1)
+    expect(stdout).toContain('tokenward/callback.html has to be inert, and has a script')
+  })
+})
+
+describe('tokenward', () => {
+  test('explains itself', () => {
+    expect(tokenward('--help').stdout).toContain('npx tokenward init <folder>')
+    expect(tokenward('--version')).toMatchObject({ status: 0, stdout: `${version}\n` })
+    expect(tokenward().status).toBe(1)
+  })
+
+  test.each([
+    [['init'], 'Which folder does your site serve?'],
+    [['init', 'nowhere'], 'There is no folder nowhere.'],
+    [['init', 'file.txt'], 'file.txt is not a folder.'],
+    [['init', 'a', 'b'], 'One folder at a time'],
+    [['deploy', '.'], 'There is no command deploy'],
+    [['init', '.', '--nope'], "Unknown option '--nope'"],
+    [['init', '.', '--auth-path', '../up'], '--auth-path ../up: needs a folder below'],
+    [['init', '.', '--auth-path', '/auth/'], '--auth-path /auth/: needs a folder below'],
+  ])('%j ends with a clear word and exit code 2', (args, message) => {
+    writeFileSync(join(site, 'file.txt'), '')
+    const { status, stderr } = tokenward(...args)
+    expect(status).toBe(2)
+    expect(stderr).toContain(message)
+    expect(stderr).not.toMatch(/^\s+at /m)
+  })
+})
