@@ -36,14 +36,50 @@ const findUpdate = (page: Page) =>
     await registration.update()
   })
 
-/** Resolves once another worker controls the page. */
+/**
+ * The worker that is in charge now, for a test that waits for the next one to take its place. The
+ * browser ends a worker for that as soon as it has nothing to do. But where a call comes just then,
+ * it starts the old one again; and as long as DevTools looks, it never ends it a second time.
+ */
+const workerInCharge = async (page: Page) => {
+  const session = await page.context().newCDPSession(page)
+  const found = new Promise<string>((resolve) => {
+    session.on('ServiceWorker.workerVersionUpdated', ({ versions }) => {
+      const active = versions.find(({ status }) => status === 'activated')
+      if (active) resolve(active.versionId)
+    })
+  })
+  await session.send('ServiceWorker.enable')
+  const versionId = await found
+  return {
+    end: async () => {
+      await session.send('ServiceWorker.stopWorker', { versionId })
+      await session.detach()
+    },
+  }
+}
+
+/** Has a new worker control the page, once it is installed. Begin before it is found. */
 const takesOver = async (page: Page) => {
-  const handle = await page.evaluateHandle(() => ({
-    taken: new Promise<void>((resolve) => {
-      navigator.serviceWorker.addEventListener('controllerchange', () => resolve(), { once: true })
-    }),
-  }))
-  return () => handle.evaluate(({ taken }) => taken)
+  const old = await workerInCharge(page)
+  const handle = await page.evaluateHandle(async () => {
+    const { serviceWorker } = navigator
+    const registration = await serviceWorker.ready
+    const installed = new Promise<void>((resolve) => {
+      registration.onupdatefound = () => {
+        registration.installing?.addEventListener('statechange', () => resolve())
+      }
+    })
+    const taken = new Promise<void>((resolve) => {
+      serviceWorker.addEventListener('controllerchange', () => resolve(), { once: true })
+    })
+    return { installed, taken }
+  })
+  return async () => {
+    await handle.evaluate(({ installed }) => installed)
+    await old.end()
+    await handle.evaluate(({ taken }) => taken)
+  }
 }
 
 const grantsOf = (type: string) =>
@@ -74,34 +110,55 @@ describe('a new version that does not wait', () => {
     const page = await openSignedIn(world)
     for (const version of [2, 3, 4]) {
       world.useWorker('', `${atOnce} // version ${version}`)
-      const asked = page.evaluate(async () => {
+      const old = await workerInCharge(page)
+      const handle = await page.evaluateHandle(async () => {
         const registration = await navigator.serviceWorker.ready
         const before = registration.active
         const steps: string[] = []
         const calls: Promise<unknown>[] = []
-        /** Asks at each step. In between it is silent: a worker that has work is not replaced. */
-        const ask = (step = '') => {
+        const ask = (step: string) => {
           steps.push(step)
           calls.push(window.auth.session(), window.auth.renew())
         }
-        await new Promise<void>((resolve) => {
-          before?.addEventListener('statechange', () => ask(`old ${before.state}`))
-          navigator.serviceWorker.addEventListener('controllerchange', () => ask('control'))
-          registration.onupdatefound = () => {
-            const found = registration.installing
-            ask('found')
-            found?.addEventListener('statechange', () => {
-              ask(`new ${found.state}`)
-              if (found.state === 'activated') resolve()
+        /** Asks at each state of the new worker. Resolves at this one, when all is answered. */
+        const stateOf = (worker: ServiceWorker | null, wanted: ServiceWorkerState) =>
+          new Promise<unknown>((resolve) => {
+            worker?.addEventListener('statechange', () => {
+              if (worker.state !== wanted) return
+              ask(`new ${wanted}`)
+              resolve(Promise.all(calls))
             })
+          })
+        const found = new Promise<ServiceWorker | null>((resolve) => {
+          registration.onupdatefound = () => {
+            ask('found')
+            resolve(registration.installing)
           }
-          ask('update')
-          registration.update()
         })
-        await Promise.all(calls)
-        return steps.sort()
+        const inControl = new Promise<void>((resolve) => {
+          const onChange = () => {
+            ask('control')
+            resolve()
+          }
+          navigator.serviceWorker.addEventListener('controllerchange', onChange, { once: true })
+        })
+        before?.addEventListener('statechange', () => ask(`old ${before.state}`), { once: true })
+        ask('update')
+        registration.update()
+        const worker = await found
+        const installed = stateOf(worker, 'installed')
+        const activating = stateOf(worker, 'activating')
+        const activated = stateOf(worker, 'activated')
+        const all = async () => {
+          await Promise.all([activating, activated, inControl])
+          await Promise.all(calls)
+          return steps.sort()
+        }
+        return { installed, all }
       })
-      expect(await asked).toEqual([
+      await handle.evaluate(({ installed }) => installed)
+      await old.end()
+      expect(await handle.evaluate(({ all }) => all())).toEqual([
         'control',
         'found',
         'new activated',
