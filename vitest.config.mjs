@@ -52,10 +52,10 @@ export default defineConfig({
           name: 'browser',
           globalSetup,
           include: ['test/browser/*.test.ts'],
-          // Each file has servers of its own, so files can run side by side: three, because two
-          // leave two cores idle while they wait. What they import they share.
+          // Each file has servers of its own, so two can run side by side. What they import they
+          // share: half a minute of loading.
           isolate: false,
-          maxWorkers: 3,
+          maxWorkers: 2,
           ...patient,
         },
       },
