@@ -150,10 +150,8 @@ function createApiCall(call: Call): ApiCall {
       redirect: rule.redirect === 'error' ? 'error' : undefined,
     })
 
-  const noteAnswer = (response: Response, { accessToken }: Token) => {
+  const noteStepUp = (response: Response, { accessToken }: Token) =>
     refusals.noteStepUp(response, accessToken, keepAlive)
-    dpop?.noteNonce(response, arrival.url.origin)
-  }
 
   const transmit = async (what: Request, token: Token): Promise<Response> => {
     const { dpopKey: key, accessToken } = token
@@ -162,7 +160,7 @@ function createApiCall(call: Call): ApiCall {
       ? dpop.sendToApi({ request: what, init, key, accessToken })
       : platform.fetch(what, init)
     const response = await sent.catch(lose)
-    noteAnswer(response, token)
+    noteStepUp(response, token)
     return response
   }
 
@@ -198,9 +196,15 @@ function createApiCall(call: Call): ApiCall {
   }
 
   return {
-    ...{ noteAnswer, sendWith, afterFirst, answer, cancelled },
+    ...{ sendWith, afterFirst, answer, cancelled },
     prepare: () => prepare(call, waitFor, ends),
     isProven: dpop !== undefined,
+
+    // Only for requests that other code sends: `sendToApi` takes the nonce of its own answers.
+    noteAnswer: (response, token: Token) => {
+      noteStepUp(response, token)
+      dpop?.noteNonce(response, arrival.url.origin)
+    },
 
     authorized: async (what, token: Token) => {
       step?.('attached')
