@@ -41,18 +41,23 @@ const askOnce = async ({
   authPath,
   name,
   input,
+  over,
 }: {
   worker: ServiceWorker
   authPath: string | undefined
   name: keyof WorkerCalls
   input: unknown
+  /** Aborted once another attempt has the answer. */
+  over: AbortSignal
 }): Promise<Answer<unknown> | 'replaced' | undefined> => {
   const { port1, port2 } = new MessageChannel()
   const done = new AbortController()
   const { signal } = done
   // A worker that takes the place of this one may not answer what this one was asked.
   const replaced = new Promise<'replaced'>((resolve) => {
-    worker.addEventListener('statechange', () => resolve('replaced'), { signal })
+    const giveUp = () => resolve('replaced')
+    worker.addEventListener('statechange', giveUp, { signal })
+    over.addEventListener('abort', giveUp, { signal })
   })
   try {
     worker.postMessage({ tokenward: PROTOCOL, authPath } satisfies Envelope, [port2])
@@ -121,15 +126,21 @@ export function createWorkerBridge({
     const isJoinable = joinable.has(name)
     /** The calls that are still open: the first answer counts. */
     let open: ReturnType<typeof askOnce>[] = []
-    for (let tries = isJoinable ? longLimit / shortLimit : 2; tries > 0; tries--) {
-      open.push(askOnce({ worker: await activeWorker(), authPath, name, input }))
-      const first = Promise.race(open)
-      const answer = await (isJoinable ? withTimeLimit(shortLimit, first) : first)
-      if (typeof answer === 'object') return answer
-      if (answer === 'replaced' || !isJoinable) open = []
-      if (answer !== 'replaced' && !isJoinable && !repeatable.has(name)) break
+    const over = new AbortController()
+    try {
+      for (let tries = isJoinable ? longLimit / shortLimit : 2; tries > 0; tries--) {
+        const worker = await activeWorker()
+        open.push(askOnce({ worker, authPath, name, input, over: over.signal }))
+        const first = Promise.race(open)
+        const answer = await (isJoinable ? withTimeLimit(shortLimit, first) : first)
+        if (typeof answer === 'object') return answer
+        if (answer === 'replaced' || !isJoinable) open = []
+        if (answer !== 'replaced' && !isJoinable && !repeatable.has(name)) break
+      }
+      return undefined
+    } finally {
+      over.abort()
     }
-    return undefined
   }
 
   return {
