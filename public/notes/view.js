@@ -96,12 +96,13 @@ export const createView = ({ create, change, delete: remove }, explain) => {
 
   /** An action on the open note. Only when it is on the disk, the draft goes. */
   const finish = async (action) => {
-    const draft = draftKey()
+    const [id, draft] = [openId(), draftKey()]
     $('editor').inert = true
     try {
       await action
       localStorage.removeItem(draft)
-      location.hash = ''
+      // The user may have opened another note meanwhile.
+      if (openId() === id) location.hash = ''
     } catch (error) {
       explain(error)
     } finally {
