@@ -175,6 +175,8 @@ const disabledFeatures = [
   'OptimizationHints',
   'PaintHolding',
   'ThirdPartyStoragePartitioning',
+  // A renderer in reserve for each new profile.
+  'SpareRendererForSitePerProcess',
   'Translate',
   // The list below the address bar, which without a window costs each new profile a renderer that
   // is busy for a second: a third of the time of the browser tests.
