@@ -15,7 +15,7 @@ import { describe, parseObject, quote } from './web.mjs'
  *
  * @param {string} issuer
  */
-const metadataUrls = (issuer) => {
+export const metadataUrls = (issuer) => {
   const { origin, pathname } = new URL(issuer)
   const path = pathname.replace(/\/$/, '')
   return [
