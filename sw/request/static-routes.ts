@@ -1,3 +1,4 @@
+import type { ExtendableEvent } from '../http/worker-events.js'
 import type { InterceptConfig } from './intercept.js'
 
 /** What TypeScript does not know yet. @see https://w3c.github.io/ServiceWorker/#dictdef-routerrule */
