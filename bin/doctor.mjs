@@ -3,11 +3,13 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { DEFAULT_AUTH_PATH, normalAuthPath, UsageError } from './auth-pages.mjs'
-import { checkApis } from './doctor/apis.mjs'
+import { checkApis, checkCoverage } from './doctor/apis.mjs'
 import { checkAuthPages } from './doctor/auth-pages.mjs'
 import { checkClient } from './doctor/client.mjs'
+import { isLoopback } from './doctor/cross-origin.mjs'
 import { openHome } from './doctor/home.mjs'
 import { checkPage } from './doctor/page.mjs'
+import { foldProduction, problemsOf } from './doctor/ranking.mjs'
 import { createReport, printReport } from './doctor/report.mjs'
 import { checkEndpoints, checkSameSite, readMetadata } from './doctor/server.mjs'
 import { createWeb } from './doctor/web.mjs'
@@ -24,9 +26,11 @@ import { readOptions } from './doctor/worker-script.mjs'
  * @property {string} [worker] Path or URL of the worker's script
  * @property {string} [authPath]
  * @property {string} [redirectUri]
- * @property {string[]} [apis] URLs or paths; instead of what the worker's script names
+ * @property {string[]} [apis] URLs or paths that the app requests; instead of what the worker's
+ *   script names, which has to cover them
  * @property {Record<string, string>} [headers] Sent to the app's site only
  * @property {string[]} [accepted] Ids of failures that count as warnings
+ * @property {boolean} [all] On this machine too: what only matters once the site is online
  */
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
@@ -41,11 +45,13 @@ Options
   --worker <path>          script of the worker; default sw.js or service-worker.js at <url>
   --issuer <url>           the authorization server
   --client-id <id>         these two are read in the worker's script if they stand there as text
-  --api <url>              an API that gets the token; again for another; default: as in the script
+  --api <url>              what the app requests with the token: is it covered by the option apis,
+                           does it answer? again for another; default: what apis has
   --auth-path <path>       folder of the auth pages (default: as in the script, or ${DEFAULT_AUTH_PATH})
   --redirect-uri <url>     if it is not callback.html in that folder
   --header 'Name: value'   for a protected site; sent to the app's origin only; may be repeated
   --accept <id>            a failure that you know of is a warning; may be repeated
+  --all                    for a site on this machine: also what only matters once it is online
   --json                   findings as an array of { id, level, found, why, fix }
   --help
 
@@ -62,8 +68,20 @@ two preflights and one GET. It signs nobody in and changes nothing, but is seen 
  */
 export const diagnose = async (options, fetch = globalThis.fetch) => {
   const scope = scopeOf(options.url)
-  const { origin } = new URL(scope)
   const report = createReport(options.accepted ?? [])
+  await examine(report, options, scope, fetch)
+  const isHere = isLoopback(new URL(scope).hostname)
+  const findings = isHere && !options.all ? foldProduction(report.findings) : report.findings
+  const problems = problemsOf(findings)
+  return [...problems, ...findings.filter((finding) => !problems.includes(finding))]
+}
+
+/**
+ * @param {import('./doctor/report.mjs').Report} report @param {DoctorOptions} options
+ * @param {string} scope @param {import('./doctor/web.mjs').Fetch} fetch
+ */
+const examine = async (report, options, scope, fetch) => {
+  const { origin } = new URL(scope)
   const web = createWeb(
     fetch,
     { origin, headers: options.headers ?? {} },
@@ -71,7 +89,7 @@ export const diagnose = async (options, fetch = globalThis.fetch) => {
   )
 
   const home = await openHome(web, report, scope)
-  if (!home) return report.findings
+  if (!home) return
 
   const worker = await findWorker(web, report, scope, options.worker)
   const { issuer, clientId, apis, authPath, redirectUri } = settle(report, options, scope, worker)
@@ -96,8 +114,8 @@ export const diagnose = async (options, fetch = globalThis.fetch) => {
     const client = { issuer, clientId, redirectUri, scope, isolated }
     await checkClient(web, report, metadata, client)
   }
+  if (options.apis && worker) checkCoverage(report, apis, readOptions(worker.scripts).apis, scope)
   await checkApis(web, report, apis, origin)
-  return report.findings
 }
 
 /** The folder that the worker has to cover. @param {string} url */
@@ -203,6 +221,7 @@ export const doctor = async (args) => {
     ...(authPath !== undefined && { authPath: normalAuthPath(authPath) }),
     headers: Object.fromEntries((values.header ?? []).map(parseHeader)),
     accepted: values.accept ?? [],
+    all: values.all,
   })
   if (values.json) console.log(JSON.stringify(findings, null, 2))
   else console.log(`tokenward ${version} doctor: ${scopeOf(url)}\n\n${printReport(findings)}`)
@@ -224,6 +243,7 @@ const parse = (args) => {
         api: { type: 'string', multiple: true },
         header: { type: 'string', multiple: true },
         accept: { type: 'string', multiple: true },
+        all: { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },

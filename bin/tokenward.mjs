@@ -1,12 +1,15 @@
 #!/usr/bin/env node
-// npx tokenward init public/: puts the files that a site serves into its folder. `doctor`, which
-// looks at a site that is online, has a file of its own.
+// npx tokenward init public/: puts the files that a site serves into its folder, and a worker script
+// to start from. `doctor`, which looks at a site that is online, has a file of its own.
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { DEFAULT_AUTH_PATH, liveParts, normalAuthPath, PAGES, UsageError } from './auth-pages.mjs'
 import { doctor } from './doctor.mjs'
+import { nextSteps } from './init/next-steps.mjs'
+import { askServer } from './init/server.mjs'
+import { workerScript } from './init/worker-script.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -23,16 +26,21 @@ const HELP = `tokenward ${version}
 
 Usage
   npx tokenward init <folder>    copy the worker library, in two builds, and the inert pages into
-                                 the folder that your site serves (public/), or bring them up to
-                                 date
+                                 the folder that your site serves (default public/), or bring them
+                                 up to date; write a commented sw.js if there is no worker script
   npx tokenward check <folder>   are they there, and of this version? exit code 1 if not
   npx tokenward doctor <url>     checks a site that is online: headers, worker, policy, server;
                                  more in npx tokenward doctor --help
 
 Options
+  --issuer <url>       init: read the metadata of this authorization server, and write a sw.js that
+                       suits it
+  --client-id <id>     init: the client in that sw.js
+  --no-worker          init: write no sw.js, for a worker that a bundler makes
   --auth-path <path>   where the inert pages go in it (default ${DEFAULT_AUTH_PATH}); give the same
                        authPath to createTokenWorker
-  --force              init: overwrite files that tokenward has not written
+  --force              init: overwrite library and pages that tokenward has not written; a worker
+                       script is never overwritten
   --help, --version`
 
 const read = (file) => (existsSync(file) ? readFileSync(file, 'utf8') : undefined)
@@ -79,6 +87,7 @@ const compare = (folder, authPath) =>
   })
 
 const siteFolder = (command, folders) => {
+  if (folders.length === 0 && existsSync('public')) return 'public'
   if (folders.length === 0) {
     throw new UsageError(`Which folder does your site serve? npx tokenward ${command} public/`)
   }
@@ -90,48 +99,22 @@ const siteFolder = (command, folders) => {
   return folder
 }
 
-const nextSteps = (folder, authPath) => {
-  const own = authPath === DEFAULT_AUTH_PATH ? '' : `\n  authPath: '${authPath}',`
-  const existing = ['sw.js', 'service-worker.js'].find((name) => existsSync(join(folder, name)))
-  const worker = existing ?? 'sw.js'
-  const write = existing ? 'is there already; at its top' : 'you write'
-  return `
-Next, two small files.
+/** Where apps have the script of their worker: served as it is, or for a bundler. */
+const findWorker = (folder) =>
+  [folder, 'src', join(folder, 'src')]
+    .flatMap((place) => ['sw', 'service-worker'].map((name) => join(place, name)))
+    .flatMap((path) => ['.js', '.mjs', '.ts'].map((ending) => path + ending))
+    .find((file) => existsSync(file))
 
-${join(folder, worker)} ${write}:
+const isForBundler = (file, folder) =>
+  relative(folder, dirname(file)) !== '' || !file.endsWith('.js')
 
-  importScripts(
-    /^(localhost|127\\.0\\.0\\.1)$/.test(location.hostname)
-      ? '${DEVELOPMENT_WORKER}' // says in words what is wrong
-      : '${WORKER}',
-  )
-
-  tokenward.createTokenWorker({
-    issuer: 'https://login.example.com',
-    clientId: 'my-app',
-    apis: ['https://api.example.com/'],${own.replace('\n  ', '\n    ')}
-  }).listen({ claim: true })
-
-The code of your page:
-
-  import { createTokenManager } from 'tokenward'
-
-  const auth = createTokenManager('/${worker}')
-  signInButton.onclick = () => auth.login()
-  if (await auth.session()) {
-    await auth.ready
-    await fetch('https://api.example.com/orders') // carries the access token
+const init = (folder, { authPath, force, server, clientId, writesWorker }) => {
+  const facts = {
+    server,
+    clientId,
+    authPath: authPath === DEFAULT_AUTH_PATH ? undefined : authPath,
   }
-
-Register at the authorization server, for a site at https://app.example.com/:
-  redirect URI              https://app.example.com/${authPath}callback.html
-  post-logout redirect URI  https://app.example.com/${authPath}logout.html
-  web origin (CORS)         https://app.example.com
-
-Once it is online: npx tokenward doctor https://app.example.com/`
-}
-
-const init = (folder, authPath, force) => {
   let kept = 0
   for (const { path, file, text, state, note } of compare(folder, authPath)) {
     const foreign = state === 'foreign' || state === 'live'
@@ -148,7 +131,17 @@ const init = (folder, authPath, force) => {
       console.log(`${verb}  ${path}${note && !foreign ? ` (${note})` : ''}`)
     }
   }
-  console.log(nextSteps(folder, authPath))
+  const existing = findWorker(folder)
+  const written = existing || !writesWorker ? undefined : join(folder, 'sw.js')
+  if (existing) console.log(`kept        ${existing} (yours)`)
+  if (written) {
+    // Fails where a file has come up meanwhile.
+    writeFileSync(written, workerScript(facts), { flag: 'wx' })
+    console.log('wrote       sw.js')
+  }
+  const isSetUp = existing && !facts.server && readFileSync(existing, 'utf8').includes('tokenward')
+  const isBundled = existing ? isForBundler(existing, folder) : !writesWorker
+  if (!isSetUp) console.log(nextSteps(facts, { authPath, existing, written, isBundled }))
   return kept === 0 ? 0 : 1
 }
 
@@ -171,7 +164,7 @@ const check = (folder, authPath) => {
   return bad.length === 0 ? 0 : 1
 }
 
-const main = (args) => {
+const main = async (args) => {
   if (args[0] === 'doctor') return doctor(args.slice(1))
   let parsed
   try {
@@ -180,6 +173,9 @@ const main = (args) => {
       allowPositionals: true,
       options: {
         'auth-path': { type: 'string', default: DEFAULT_AUTH_PATH },
+        issuer: { type: 'string' },
+        'client-id': { type: 'string' },
+        'no-worker': { type: 'boolean', default: false },
         force: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
         version: { type: 'boolean', short: 'v', default: false },
@@ -200,7 +196,17 @@ const main = (args) => {
   }
   const authPath = normalAuthPath(values['auth-path'])
   const folder = siteFolder(command, folders)
-  return command === 'init' ? init(folder, authPath, values.force) : check(folder, authPath)
+  if (command === 'check') return check(folder, authPath)
+  // Asked first: where it fails, nothing is written.
+  const server =
+    values.issuer === undefined ? undefined : await askServer(values.issuer, { version })
+  return init(folder, {
+    authPath,
+    server,
+    clientId: values['client-id'],
+    writesWorker: !values['no-worker'],
+    force: values.force,
+  })
 }
 
 try {

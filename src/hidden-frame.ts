@@ -12,8 +12,9 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
     frame.tabIndex = -1
     frame.setAttribute('aria-hidden', 'true')
     frame.style.display = 'none'
-    // Chrome requires this of a frame that loads a server on the user's own network.
-    frame.allow = 'local-network-access *'
+    // Chrome requires this of a frame that loads a server on the user's own network or machine. The
+    // last is the name before Chrome 145.
+    frame.allow = 'local-network *; loopback-network *; local-network-access *'
     let loaded = false
 
     const finish = (end: FrameEnd['end']) => {

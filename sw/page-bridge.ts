@@ -6,6 +6,7 @@ import {
   type WireEvent,
   type WorkerCalls,
 } from '../src/shared/protocol.js'
+import type { ExtendableMessageEvent } from './http/worker-events.js'
 import type { Page, Platform } from './platform.js'
 import { withTimeLimit } from './time-limit.js'
 import { fits, isObject, isPlain, type Shape } from './values/shape.js'

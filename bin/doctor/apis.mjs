@@ -9,6 +9,50 @@ import { describe } from './web.mjs'
  * @typedef {import('./report.mjs').Report} Report
  */
 
+/** @param {string} pathname */
+const segmentsOf = (pathname) => pathname.split('/').filter((segment) => segment !== '')
+
+/** Whether an entry of the option apis covers a URL. @param {URL} entry @param {URL} url */
+const covers = (entry, url) =>
+  entry.origin === url.origin &&
+  segmentsOf(entry.pathname).every((segment, index) => segmentsOf(url.pathname)[index] === segment)
+
+/**
+ * Whether requests of the app belong to what the worker's script names.
+ *
+ * @param {Report} report @param {string[]} apis
+ * @param {{ urls: string[], isWhole: boolean } | undefined} named In the script
+ * @param {string} scope
+ */
+export const checkCoverage = (report, apis, named, scope) => {
+  const entries = (named?.urls ?? [])
+    .filter((entry) => URL.canParse(entry, scope))
+    .map((entry) => new URL(entry, scope))
+  for (const api of apis) {
+    const entry = entries.find((each) => covers(each, new URL(api)))
+    if (entry) report.pass('api.covered', `The entry ${entry.href} of apis covers ${api}`)
+    else if (named?.isWhole) {
+      const { origin, pathname } = new URL(api)
+      const isOwn = origin === new URL(scope).origin
+      const [first] = segmentsOf(pathname)
+      report.fail(
+        'api.covered',
+        `The option apis does not cover ${api}. It has ${
+          entries.map(({ href }) => href).join(', ') || 'no entry'
+        }.`,
+        'Requests to it carry no token, and get the answer of the API to a stranger. Scheme, host ' +
+          'and port have to be the same, and the path has to begin with whole segments.',
+        `Add '${isOwn ? `/${first ? `${first}/` : ''}` : `${origin}/`}' to apis in the worker's script.`,
+      )
+    } else {
+      report.note(
+        'api.covered',
+        `Whether the option apis covers ${api} cannot be read in the worker's script.`,
+      )
+    }
+  }
+}
+
 /** @param {Web} web @param {Report} report @param {string[]} apis @param {string} origin The app's */
 export const checkApis = async (web, report, apis, origin) => {
   for (const url of apis) {

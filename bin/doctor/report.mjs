@@ -1,5 +1,7 @@
 // What the doctor has found, and how it is printed.
 
+import { problemsOf } from './ranking.mjs'
+
 /**
  * @typedef {'pass' | 'note' | 'warning' | 'failure'} Level
  *
@@ -83,10 +85,17 @@ const printFinding = ({ id, level, found, why, fix }) => {
 
 /** @param {Finding[]} findings */
 export const printReport = (findings) => {
-  const groups = Object.entries(TITLES).flatMap(([group, title]) => {
-    const own = findings.filter(({ id }) => id.startsWith(`${group}.`))
-    return own.length > 0 ? [`${title}\n${own.map(printFinding).join('\n')}`] : []
-  })
+  const problems = problemsOf(findings)
+  const others = findings.filter((finding) => !problems.includes(finding))
+  const groups = [
+    ['What to look at, the likeliest cause first', problems],
+    ...Object.entries(TITLES).map(([group, title]) => [
+      title,
+      others.filter(({ id }) => id.startsWith(`${group}.`)),
+    ]),
+  ].flatMap(([title, own]) =>
+    own.length > 0 ? [`${title}\n${own.map(printFinding).join('\n')}`] : [],
+  )
   const sums = [
     plural(count(findings, 'failure'), 'failure'),
     plural(count(findings, 'warning'), 'warning'),

@@ -15,7 +15,7 @@ import { describe, parseObject, quote } from './web.mjs'
  *
  * @param {string} issuer
  */
-const metadataUrls = (issuer) => {
+export const metadataUrls = (issuer) => {
   const { origin, pathname } = new URL(issuer)
   const path = pathname.replace(/\/$/, '')
   return [
@@ -304,8 +304,8 @@ export const checkSameSite = (report, scope, metadata) => {
   report.warn(
     'server.same-site',
     `It is on another site, ${server}, than the app, ${app} (${how}).`,
-    "Silent login needs the server's cookie in a frame. Safari, Firefox and Chromium without " +
-      'third-party cookies withhold it: the server answers login_required, always.',
+    "Silent login needs the server's cookie in a frame. Safari, Firefox, Brave and Chrome's " +
+      'Incognito block or partition it: there the server answers login_required, always.',
     'Plan with refresh tokens, or give the server a name below the one of the app.',
   )
 }

@@ -23,6 +23,9 @@ import {
 const AS_BROWSERS_DO = { 'service-worker': 'script', 'sec-fetch-dest': 'serviceworker' }
 const JAVASCRIPT = /^(?:text|application)\/(?:x-)?(?:java|ecma)script\b/i
 const DAY = 24 * 3600
+const WITH_A_BYTE =
+  'and change a byte of the script: browsers compare bytes only, and an unchanged script keeps the ' +
+  'headers it was installed with.'
 
 /**
  * Finds the worker's script.
@@ -234,7 +237,7 @@ const checkPolicy = (report, worker, scripts, targets) => {
       "The page's policy does not reach into the worker. With one of its own, the worker can " +
         'evaluate no text, and send tokens nowhere but to the server and the APIs.',
       "Send with the script: default-src 'none'; script-src 'self'; connect-src and what it " +
-        'has to reach.',
+        `has to reach, ${WITH_A_BYTE}`,
     )
   }
   const unreached = [
@@ -249,7 +252,7 @@ const checkPolicy = (report, worker, scripts, targets) => {
       'worker.csp',
       `The connect-src of its policy lacks ${unreached.join(', ')}.`,
       'The worker sends the requests, so that it is its own policy that has to allow them.',
-      `Add it to connect-src in the Content-Security-Policy of ${new URL(worker.url).pathname}.`,
+      `Add it to connect-src in the Content-Security-Policy of ${new URL(worker.url).pathname}, ${WITH_A_BYTE}`,
     )
   }
   const blocked = scripts
@@ -261,7 +264,7 @@ const checkPolicy = (report, worker, scripts, targets) => {
       'worker.csp',
       `The script-src of its policy lacks ${blocked.join(', ')}.`,
       'The worker imports it, and does not start without.',
-      "Add 'self' or its origin to script-src.",
+      `Add 'self' or its origin to script-src, ${WITH_A_BYTE}`,
     )
   }
   const evaluates = policies.every((policy) => {
@@ -273,7 +276,7 @@ const checkPolicy = (report, worker, scripts, targets) => {
       'worker.eval',
       'Its policy lets it evaluate text as code.',
       'That is what most ways to take over a worker end in; tokenward does not need it.',
-      "Take out 'unsafe-eval', and have script-src or default-src.",
+      `Take out 'unsafe-eval', and have script-src or default-src, ${WITH_A_BYTE}`,
     )
   }
   if (unreached.length > 0 || blocked.length > 0) return
@@ -282,7 +285,7 @@ const checkPolicy = (report, worker, scripts, targets) => {
       'worker.csp',
       'Its own policy lets it send requests anywhere.',
       'Code that gets into the worker could send the tokens to a place of its own.',
-      `Name in connect-src what it needs: ${[...new Set(targets.map((url) => new URL(url).origin))].join(' ')}`,
+      `Name in connect-src what it needs (${[...new Set(targets.map((url) => new URL(url).origin))].join(' ')}), ${WITH_A_BYTE}`,
     )
   } else {
     report.pass(

@@ -1,3 +1,5 @@
+import type { Waiting } from './worker-events.js'
+
 /** A request as it reaches the worker, with what the browser says about it. */
 export interface Arrival {
   request: Request
@@ -19,7 +21,7 @@ export interface Arrival {
  */
 export const arrivalOf = (
   request: Request,
-  event: Pick<ExtendableEvent, 'waitUntil'> & Partial<FetchEvent>,
+  event: Waiting & { clientId?: string; resultingClientId?: string },
   { url = new URL(request.url), cancelled }: Partial<Pick<Arrival, 'url' | 'cancelled'>> = {},
 ): Arrival => ({
   request,

@@ -1,4 +1,5 @@
 import type { SignedOutReason } from '../../src/shared/protocol.js'
+import type { ExtendableEvent, Waiting } from '../http/worker-events.js'
 
 /** The token of a request, as far as a part has to know it. */
 export interface CallToken {
@@ -59,7 +60,7 @@ export interface ConnectedWorker {
   /** The worker's scope. */
   scope: string
   /** Begins a request to a configured API; undefined if no API has it, or it must not carry a token. */
-  begin(request: Request, event?: Pick<ExtendableEvent, 'waitUntil'>): ApiCall | undefined
+  begin(request: Request, event?: Waiting): ApiCall | undefined
   /** Who is signed in, as a hash that stays the same from sign-in to sign-in; undefined without a session. */
   user(): Promise<string | undefined>
   /** Aborted once the page has cancelled this request; undefined if it never can. */

@@ -1,3 +1,4 @@
+import type { ExtendableEvent } from '../http/worker-events.js'
 import { must } from '../values/must.js'
 import type { ApiStrategy, ConnectedWorker, StrategyPlugin } from './api-part.js'
 import { type AttachedRequest, attach } from './attached-request.js'

@@ -1,4 +1,5 @@
 import { PROBE_HEADER } from '../../src/shared/protocol.js'
+import type { ExtendableEvent } from '../http/worker-events.js'
 import type { ApiPart, ConnectedWorker } from './api-part.js'
 import { createQueueEntries, type QueueEntries, toStored } from './queue-entries.js'
 import type { TokenQueueOptions } from './queue-options.js'

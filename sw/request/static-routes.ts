@@ -1,3 +1,4 @@
+import type { ExtendableEvent } from '../http/worker-events.js'
 import type { InterceptConfig } from './intercept.js'
 
 /** What TypeScript does not know yet. @see https://w3c.github.io/ServiceWorker/#dictdef-routerrule */
@@ -25,7 +26,7 @@ const startingWith = (path: string): string => `${path.replace(/[\\:*?+(){}]/g, 
 /**
  * For `listen({ staticRoutes: staticRoutes() })`: the browser asks the worker only about what may
  * be tokenward's, and sends everything else straight to the network, without starting the worker
- * for it (Static Routing API: Chrome and Edge 123; elsewhere nothing changes).
+ * for it (Static Routing API: Chrome and Edge 123, Safari 27; elsewhere nothing changes).
  *
  * Only for a worker that does nothing else with requests: other `fetch` listeners, those of
  * Workbox or of a second token worker, would get none of the rest any more.

@@ -1,5 +1,13 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { runInNewContext } from 'node:vm'
@@ -30,10 +38,10 @@ beforeEach(() => {
 afterEach(() => rmSync(site, { recursive: true, force: true }))
 
 describe('tokenward init', () => {
-  test('writes the worker library and the inert pages, and nothing else', () => {
+  test('writes the worker library, the inert pages and a worker script, and nothing else', () => {
     const { status, stdout } = tokenward('init', '.')
     expect(status).toBe(0)
-    expect(readdirSync(site).sort()).toEqual(['tokenward', ...libraries])
+    expect(readdirSync(site).sort()).toEqual(['sw.js', 'tokenward', ...libraries])
     expect(readdirSync(join(site, 'tokenward')).sort()).toEqual(pages)
     for (const file of libraries) expect(inSite(file)).toContain(`tokenward ${version}`)
     for (const file of [...libraries, 'tokenward/callback.html']) {
@@ -58,27 +66,61 @@ describe('tokenward init', () => {
     ['127.0.0.1', 'tokenward-worker.development.js'],
     ['app.example.com', 'tokenward-worker.js'],
     ['localhost.example.com', 'tokenward-worker.js'],
-  ])('shows a worker that takes, on %s, %s', (hostname, file) => {
-    const { stdout } = tokenward('init', '.')
-    const [, statement = ''] = /(importScripts\([\s\S]*?\n {2}\))\n/.exec(stdout) ?? []
+  ])('writes a worker script that takes, on %s, %s', (hostname, file) => {
+    tokenward('init', '.')
+    const [, statement = ''] = /(importScripts\([\s\S]*?\n\))\n/.exec(inSite('sw.js')) ?? []
     const imported: string[] = []
     const importScripts = (name: string) => imported.push(name)
     runInNewContext(statement, { importScripts, location: { hostname } })
     expect(imported).toEqual([file])
   })
 
-  test('shows the two files to write next, with the real names', () => {
-    const { stdout } = tokenward('init', '.')
-    expect(stdout).toContain('importScripts(')
-    expect(stdout).toContain('tokenward.createTokenWorker({')
+  test('says what is left to write, with the real names', () => {
+    const { stdout } = tokenward('init', '.', '--client-id', 'shop')
+    expect(stdout).toContain('Next, in sw.js: issuer, apis.')
     expect(stdout).toContain("import { createTokenManager } from 'tokenward'")
+    expect(stdout).toContain("createTokenManager('/sw.js')")
   })
 
   test('names the service worker that the site has already, and does not touch it', () => {
     writeFileSync(join(site, 'service-worker.js'), '// mine')
     const { stdout } = tokenward('init', '.')
     expect(stdout).toContain('service-worker.js is there already')
+    expect(stdout).toContain('  importScripts(')
+    expect(stdout).toContain("createTokenManager('/service-worker.js')")
     expect(inSite('service-worker.js')).toBe('// mine')
+    expect(existsSync(join(site, 'sw.js'))).toBe(false)
+  })
+
+  test('never overwrites a worker script, with --force neither', () => {
+    writeFileSync(join(site, 'sw.js'), '// mine')
+    const { status, stdout } = tokenward('init', '.', '--force')
+    expect(status).toBe(0)
+    expect(stdout).toContain('kept        sw.js (yours)')
+    expect(inSite('sw.js')).toBe('// mine')
+  })
+
+  test('writes none for a worker that a bundler makes', () => {
+    const { stdout } = tokenward('init', '.', '--no-worker')
+    expect(stdout).toContain("import * as tokenward from 'tokenward/worker'")
+    expect(stdout).not.toContain('importScripts(')
+    expect(existsSync(join(site, 'sw.js'))).toBe(false)
+
+    mkdirSync(join(site, 'src'))
+    mkdirSync(join(site, 'public'))
+    writeFileSync(join(site, 'src', 'sw.ts'), 'precacheAndRoute(self.__WB_MANIFEST)')
+    const bundled = tokenward('init', 'public')
+    expect(bundled.stdout).toContain(`${join('src', 'sw.ts')} is there already; at its top`)
+    expect(bundled.stdout).toContain("import * as tokenward from 'tokenward/worker'")
+    expect(bundled.stdout).toContain("createTokenManager('/sw.js')")
+    expect(readdirSync(join(site, 'public')).sort()).toEqual(['tokenward', ...libraries])
+  })
+
+  test('takes public/ where no folder is named', () => {
+    mkdirSync(join(site, 'public'))
+    expect(tokenward('init').stdout).toContain(`Next, in ${join('public', 'sw.js')}`)
+    expect(tokenward('check').status).toBe(0)
+    expect(readdirSync(site)).toEqual(['public'])
   })
 
   test('changes nothing when run again', () => {
@@ -87,6 +129,8 @@ describe('tokenward init', () => {
     expect(status).toBe(0)
     expect(stdout).not.toMatch(/^(?:wrote|updated)/m)
     for (const file of libraries) expect(stdout).toContain(`up to date  ${file}`)
+    // What was to do the first time is done.
+    expect(stdout).not.toContain('Next,')
   })
 
   test.each(libraries)('says that %s is from an older version, and updates it', (file) => {
@@ -126,7 +170,8 @@ describe('tokenward init', () => {
     const { stdout } = tokenward('init', '.', '--auth-path', 'auth/oidc')
     expect(readdirSync(join(site, 'auth/oidc')).sort()).toEqual(pages)
     expect(inSite('auth/oidc/callback.html')).toContain('href="../../"')
-    expect(stdout).toContain("authPath: 'auth/oidc/'")
+    expect(inSite('sw.js')).toContain("  authPath: 'auth/oidc/',")
+    expect(stdout).toContain('https://app.example.com/auth/oidc/callback.html')
     expect(existsSync(join(site, 'tokenward'))).toBe(false)
   })
 })

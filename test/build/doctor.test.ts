@@ -41,7 +41,8 @@ const examine = async (changes: Change[] = [], options: Partial<DoctorOptions> =
     }
     return real()
   }
-  const findings = await diagnose({ url, apis, ...options }, changed)
+  // The demo stands for a site that is online.
+  const findings = await diagnose({ url, apis, all: true, ...options }, changed)
   const at = (wanted: string) => findings.filter(({ level }) => level === wanted)
   const ids = (level: string) => [...new Set(at(level).map(({ id }) => id))]
   const words = findings.map(({ id, found }) => `${id}: ${found}`).join('\n')
@@ -573,6 +574,83 @@ describe('a broken deployment gets its failure and no other', () => {
   })
 })
 
+describe('a site on this machine', () => {
+  const none = Object.fromEntries(Object.keys(inert).map((name) => [name, undefined]))
+  const changes = [
+    headers('/', { 'content-security-policy': undefined }),
+    headers(callback, { ...none, ...html }),
+    headers('/tokenward/logout.html', { 'x-frame-options': undefined }),
+    headers('/sw.js', { 'content-security-policy': undefined }),
+    answer('/auth', 400, '<title>Oops</title>', html),
+  ]
+  const here = { all: false }
+
+  test('has headers for production in one line, and an unregistered redirect URI first', async () => {
+    const { findings, failures, warnings } = await examine(changes, here)
+    expect(failures).toEqual(['client.redirect-uri'])
+    expect(warnings).toEqual([])
+    expect(findings[0]?.id).toBe('client.redirect-uri')
+    const folded = findings.filter(({ id }) => id === 'site.production')
+    expect(folded).toHaveLength(1)
+    expect(folded[0]?.found).toContain('--all')
+    for (const id of ['callback.sandbox', 'auth-pages.headers', 'worker.csp', 'page.csp']) {
+      expect(folded[0]?.found).toContain(id)
+    }
+    const all = await examine(changes)
+    expect(all.failures[0]).toBe('client.redirect-uri')
+    expect(all.failures).toContain('callback.sandbox')
+    expect(all.findings.some(({ id }) => id === 'site.production')).toBe(false)
+  })
+
+  test('still hears of a policy that breaks it', async () => {
+    const { failures } = await examine([pagePolicy('connect-src', "'self'")], here)
+    expect(failures).toEqual(['page.connect-src'])
+    const worker = await examine([policyOf('/sw.js', 'connect-src', "'self'")], here)
+    expect(worker.failures).toEqual(['worker.csp'])
+    // Browsers compare the script, and not its headers.
+    expect(worker.findings[0]?.fix).toContain('change a byte of the script')
+  })
+
+  test('has no such line where nothing is left out', async () => {
+    const { findings } = await examine([], here)
+    expect(findings).toEqual((await examine()).findings)
+  })
+})
+
+describe('the APIs of the app', () => {
+  /** The worker's script with this list. */
+  const listing = (list: string) =>
+    text('/sw.js', (body) => body.replace("[env.api, '/api/']", list))
+  const coverage = async (list: string, ...apis: string[]) => {
+    const { findings } = await examine([listing(list)], { apis })
+    return findings.filter(({ id }) => id === 'api.covered')
+  }
+
+  test('are covered by the entries of the script, or the missing entry is named', async () => {
+    const api = demo.api.url
+    expect(await coverage(`['${api}/v1/', '/api/']`, `${api}/v1/orders?x=1`, '/api')).toMatchObject(
+      [
+        { level: 'pass', found: expect.stringContaining(`${api}/v1/ of apis covers`) },
+        { level: 'pass' },
+      ],
+    )
+    const [finding] = await coverage(`['${api}/v1/', '/api/']`, `${api}/v10/`)
+    expect(finding).toMatchObject({ level: 'failure' })
+    expect(finding?.found).toContain(`does not cover ${api}/v10/`)
+    expect(finding?.fix).toContain(`Add '${api}/'`)
+    expect(await coverage(`['http://localhost:1/']`, `${api}/`)).toMatchObject([
+      { level: 'failure', found: expect.stringContaining('It has http://localhost:1/.') },
+    ])
+    expect(await coverage(`[{ url: '/api/' }]`, '/graphql')).toMatchObject([
+      { level: 'failure', fix: expect.stringContaining("Add '/graphql/'") },
+    ])
+  })
+
+  test('are not blamed where the script computes its list', async () => {
+    expect(await coverage('[env.api]', `${demo.api.url}/`)).toMatchObject([{ level: 'note' }])
+  })
+})
+
 const dubious: Row[] = [
   [
     'a framing defence that has lost its second layer',
@@ -1007,7 +1085,7 @@ describe('options', () => {
 
   test('win over what the script says', async () => {
     const { failures, words } = await examine([], { clientId: 'nobody' })
-    expect(failures).toEqual(['client.public', 'client.redirect-uri'])
+    expect(failures).toEqual(['client.redirect-uri', 'client.public'])
     expect(words).toContain('clientId nobody (given)')
   })
 
@@ -1027,7 +1105,7 @@ describe('options', () => {
     expect(failures).toEqual([])
     const redirectUri = `${url}auth/cb`
     const { failures: others } = await examine([], { redirectUri })
-    expect(others).toEqual(['callback.body', 'client.redirect-uri'])
+    expect(others).toEqual(['client.redirect-uri', 'callback.body'])
   })
 
   test('turn a failure that is known into a warning', async () => {
@@ -1082,13 +1160,18 @@ describe('the command', () => {
     expect(stderr).toContain(words)
   })
 
+  // `UPDATE_DOCS=1` writes it, and what comes next.
   test('explains itself, in the docs too', async () => {
     const { status, stdout } = await run('--help')
     expect(status).toBe(0)
-    expect(security()).toContain(`\n${stdout}\`\`\`\n`)
+    const block = /(doctor --help<\/code><\/summary>\n\n```\n)([\s\S]*?)(```\n)/
+    if (process.env['UPDATE_DOCS']) {
+      const written = security().replace(block, (_all, start, _old, end) => start + stdout + end)
+      writeFileSync('docs/security.md', written)
+    }
+    expect(block.exec(security())?.[2]).toBe(stdout)
   })
 
-  // `UPDATE_DOCS=1` writes it.
   test('prints what the docs show', async () => {
     const servers = [demo.site.origin, demo.authorizationServer.issuer, demo.api.url]
     let text = JSON.stringify((await examine()).findings)

@@ -51,7 +51,11 @@ describe('a hidden frame', () => {
     expect(frame?.title).not.toBe('')
     expect(frame?.hasAttribute('sandbox')).toBe(false)
     // A server on the user's own network: Chrome asks the page, which answers for the frame.
-    expect(frame?.allow).toBe('local-network-access *')
+    expect(frame?.allow.split('; ')).toEqual([
+      'local-network *',
+      'loopback-network *',
+      'local-network-access *',
+    ])
   })
 
   test('ends where the worker sends it in the end, and is removed', async () => {
