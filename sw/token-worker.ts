@@ -1,7 +1,7 @@
 import { asTokenError, type TokenError, toErrorData } from '../src/shared/errors.js'
 import type { WorkerCalls } from '../src/shared/protocol.js'
 import { assemble, type Parts } from './assemble.js'
-import { type Arrival, arrivalOf } from './http/arrival.js'
+import { type Arrival, arrivalOf, isInFrame } from './http/arrival.js'
 import type { TokenWorkerOptions } from './options/options.js'
 import { parseOptions } from './options/parse-options.js'
 import { createPageBridge, type PageBridge } from './page-bridge.js'
@@ -93,20 +93,20 @@ const createFetchHandler =
 const catchAnswer = (event: FetchEvent, scope: string): boolean => {
   const isAuthPage = event.request.url.startsWith(new URL('tokenward/', scope).href)
   const isLost = event.request.mode === 'navigate' && isAuthPage
-  if (isLost) event.respondWith(redirectBack(scope))
+  if (isLost) event.respondWith(goBack(event.request, scope))
   return isLost
 }
+
+/** Without the parts that know better: a frame ends here, a tab goes to the app. */
+const goBack = (request: Request, scope: string): Response =>
+  isInFrame(request) ? emptyPage() : redirectBack(scope)
 
 /**
  * What a page gets for an error of ours. For the page a rejection is the same network error, but
  * the worker's console calls it unhandled. An auth page must never reach the network from here.
  */
-const failureOf = ({ kind }: Interception, { destination }: Request, scope: string): Response =>
-  kind === 'api' || kind === 'endpoint'
-    ? Response.error()
-    : destination === 'iframe'
-      ? emptyPage()
-      : redirectBack(scope)
+const failureOf = ({ kind }: Interception, request: Request, scope: string): Response =>
+  kind === 'api' || kind === 'endpoint' ? Response.error() : goBack(request, scope)
 
 const answerOurs = (
   { parts, order }: Start & { parts: Parts },

@@ -11,8 +11,7 @@ import {
 import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
 import { randomId } from '../values/random-id.js'
-import { redirectBack } from './auth-response.js'
-import { interrupted, isSilent, type Landing } from './landing.js'
+import { interrupted, type Landing } from './landing.js'
 import { recordAfterSignIn } from './signed-in-record.js'
 import { keyOf, type Transactions } from './transactions.js'
 
@@ -51,7 +50,7 @@ export function createCallback({
   server: Pick<AuthorizationServer, 'redeem' | 'protocolEndpoints' | 'revoke'>
   transactions: Pick<Transactions, 'arrive' | 'finish'>
   session: Pick<WorkerSession, 'read' | 'change' | 'publish' | 'publishEnd'>
-  landing: Pick<Landing, 'succeed' | 'fail'>
+  landing: Pick<Landing, 'end' | 'succeed' | 'fail'>
   platform: Pick<Platform, 'now'>
   note?: Note
 }): Callback {
@@ -95,7 +94,7 @@ export function createCallback({
     const current = activeOf(await session.read())
     // A worker that is stopped at the very end has signed in, and could not write that down here.
     if (current && (result === 'signed-in' || current.since >= createdAt)) {
-      return redirectBack(returnTo)
+      return landing.end(arrival, returnTo)
     }
     const error = new TokenError(
       'login_interrupted',
@@ -125,8 +124,7 @@ export function createCallback({
     } catch (cause) {
       const error = interrupted(cause)
       await transactions.finish(state, transaction, { error: toErrorData(error) })
-      const { returnTo } = transaction
-      return await landing.fail(arrival, { returnTo, error, silent: isSilent(transaction) })
+      return await landing.fail(arrival, { returnTo: transaction.returnTo, error })
     }
     return await landing.succeed(arrival, transaction)
   }
