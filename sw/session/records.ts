@@ -57,6 +57,8 @@ export interface ActiveRecord {
   user?: string
   /** A second user has signed in here: the browser's cache has answers for both. */
   usersChanged?: true
+  /** The generation of the last logout. It outlives later sessions. */
+  loggedOut?: number
   /** Pages have got `login-required`; they get it once. */
   loginRequired?: true
   /** Endpoints of the server that never get a token as if they were an API. */
@@ -73,6 +75,7 @@ export interface EndedRecord {
   /** As in `ActiveRecord`. */
   user?: string
   usersChanged?: true
+  loggedOut?: number
 }
 
 export type SessionRecord = ActiveRecord | EndedRecord
@@ -80,6 +83,10 @@ export type SessionRecord = ActiveRecord | EndedRecord
 /** The active record, if somebody is signed in. */
 export const activeOf = (record: SessionRecord | undefined): ActiveRecord | undefined =>
   record?.status === 'active' ? record : undefined
+
+/** The generation of the last logout, if there was one: what began before it comes too late. */
+export const lastLogoutOf = (record: SessionRecord | undefined): number | undefined =>
+  record?.status === 'ended' && record.reason === 'logout' ? record.generation : record?.loggedOut
 
 /** What an authorization request is checked with when its answer comes. It stays in the worker. */
 export interface RequestSecrets {

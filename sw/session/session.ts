@@ -18,7 +18,10 @@ export interface WorkerSession extends StoredSession {
   pause(record: ActiveRecord, retryAfter?: number): ActiveRecord
   /** What a page gets as its answer to `session()`. */
   report(record: SessionRecord | undefined): SessionReport
-  /** Ends this sign-in, or whichever there is, and publishes why. Gives what it was. */
+  /**
+   * Ends this sign-in, or whichever there is, and publishes why. Gives what it was. A logout is
+   * written down also where nobody is signed in: it stops the sign-ins that are under way.
+   */
   end(reason: SignedOutReason, session?: string): Promise<ActiveRecord | undefined>
   /** Publishes the end of a session whose record has been changed already. */
   publishEnd(reason: SignedOutReason): Promise<void>
@@ -89,7 +92,11 @@ export function createSession({
 
     end: async (reason, session) => {
       const { before, after } = await change((current) =>
-        current?.status === 'active' && current.session === (session ?? current.session)
+        (
+          current?.status === 'active'
+            ? current.session === (session ?? current.session)
+            : reason === 'logout'
+        )
           ? { status: 'ended', generation: 0, reason }
           : undefined,
       )

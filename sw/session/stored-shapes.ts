@@ -18,9 +18,10 @@ const active: Shape = {
   'retry?': { failures: 'number', notBefore: 'number' },
   'silentLoginFailed?': { times: 'number', at: 'number' },
   protocolEndpoints: 'list',
+  'loggedOut?': 'number',
 }
 
-const ended: Shape = { generation: 'number', reason: 'string' }
+const ended: Shape = { generation: 'number', reason: 'string', 'loggedOut?': 'number' }
 
 const entry: Shape = {
   createdAt: 'number',

@@ -68,9 +68,9 @@ export function createCallback({
       recordAfterSignIn(current, completed),
     )
     if (after === before) {
-      // Signed out meanwhile. If another sign-in has taken its place, the two may share a grant.
-      if (after?.status !== 'active' && answer.refreshToken)
-        await server.revoke(answer.refreshToken)
+      // Signed out meanwhile. A sign-in of the same user that has taken its place may share a grant.
+      const isNobodys = after?.status !== 'active' || after.subject !== answer.subject
+      if (isNobodys && answer.refreshToken) await server.revoke(answer.refreshToken)
       throw new TokenError('user_changed', 'The session changed while this was under way.')
     }
     const previous = activeOf(before)
