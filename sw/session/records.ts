@@ -2,7 +2,7 @@
  * What lies in the database: docs/storage.md describes it. It is a contract between worker versions
  * that run side by side, so a field keeps its name and meaning.
  */
-import type { TokenErrorData } from '../../src/shared/errors.js'
+import type { InteractionCode, TokenErrorData } from '../../src/shared/errors.js'
 import type { Claims, SignedOutReason } from '../../src/shared/protocol.js'
 
 /** A key pair that tokens are bound to (RFC 9449). */
@@ -72,6 +72,8 @@ export interface EndedRecord {
   status: 'ended'
   generation: number
   reason: SignedOutReason
+  /** The server's own word, if it was that. */
+  code?: InteractionCode
   /** As in `ActiveRecord`. */
   user?: string
   usersChanged?: true

@@ -21,7 +21,12 @@ const active: Shape = {
   'loggedOut?': 'number',
 }
 
-const ended: Shape = { generation: 'number', reason: 'string', 'loggedOut?': 'number' }
+const ended: Shape = {
+  generation: 'number',
+  reason: 'string',
+  'code?': 'string',
+  'loggedOut?': 'number',
+}
 
 const entry: Shape = {
   createdAt: 'number',

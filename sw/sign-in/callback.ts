@@ -11,7 +11,7 @@ import {
 import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
 import { randomId } from '../values/random-id.js'
-import { interrupted, type Landing } from './landing.js'
+import { interrupted, isSilent, type Landing } from './landing.js'
 import { recordAfterSignIn } from './signed-in-record.js'
 import { keyOf, type Transactions } from './transactions.js'
 
@@ -100,7 +100,7 @@ export function createCallback({
       'login_interrupted',
       'This answer of the authorization server has been used already. Sign in again.',
     )
-    return await landing.fail(arrival, { returnTo, error })
+    return await landing.fail(arrival, { returnTo, error, isKnown: true })
   }
 
   return async (arrival) => {
@@ -113,7 +113,10 @@ export function createCallback({
         'unsolicited_callback',
         'An answer of the authorization server arrived that nothing here had asked for.',
       )
-      return await landing.fail(arrival, { returnTo: config.root, error })
+      // After a sign-out it may be the answer to what that has stopped.
+      const record = await session.read()
+      const isKnown = record?.status === 'ended' && record.reason === 'logout'
+      return await landing.fail(arrival, { returnTo: config.root, error, isKnown })
     }
     if (transaction.kind === 'outcome') return await arriveAgain(arrival, transaction)
     try {
@@ -124,7 +127,8 @@ export function createCallback({
     } catch (cause) {
       const error = interrupted(cause)
       await transactions.finish(state, transaction, { error: toErrorData(error) })
-      return await landing.fail(arrival, { returnTo: transaction.returnTo, error })
+      const isKnown = isSilent(transaction)
+      return await landing.fail(arrival, { returnTo: transaction.returnTo, error, isKnown })
     }
     return await landing.succeed(arrival, transaction)
   }

@@ -15,8 +15,14 @@ export interface Landing {
   end(arrival: Arrival, returnTo?: string): Response
   /** Ends a visit that signed the user in. */
   succeed(arrival: Arrival, transaction: Transaction): Promise<Response>
-  /** Ends a visit that failed; the page at which a tab lands gets the error. */
-  fail(arrival: Arrival, failure: { returnTo: string; error: TokenError }): Promise<Response>
+  /**
+   * Ends a visit that failed. The error gets to the page at which a tab lands, or, from a frame, to
+   * all pages, unless somebody waits for this visit or has heard of it already (`isKnown`).
+   */
+  fail(
+    arrival: Arrival,
+    failure: { returnTo: string; error: TokenError; isKnown?: boolean },
+  ): Promise<Response>
   /** Has a sign-in landed at this page, and what is the page to know of it? */
   newsFor(pageId: string): Promise<Pick<Hello, 'landed' | 'landing'>>
 }
@@ -37,7 +43,7 @@ export function createLanding({
 }: {
   config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
   transactions: Pick<Transactions, 'leaveForPage' | 'takeForPage' | 'settleInterrupted'>
-  session: Pick<WorkerSession, 'read'>
+  session: Pick<WorkerSession, 'read' | 'reportProblem'>
 }): Landing {
   const end: Landing['end'] = ({ request }, returnTo = root) =>
     redirectBack(isInFrame(request) ? authUrls.done : returnTo)
@@ -56,7 +62,10 @@ export function createLanding({
     succeed: (arrival, { returnTo }) =>
       land(arrival, returnTo, 'signed-in').catch(() => end(arrival, returnTo)),
 
-    fail: (arrival, { returnTo, error }) => land(arrival, returnTo, { error: toErrorData(error) }),
+    fail: async (arrival, { returnTo, error, isKnown }) => {
+      if (isInFrame(arrival.request) && !isKnown) await session.reportProblem(error)
+      return await land(arrival, returnTo, { error: toErrorData(error) })
+    },
 
     newsFor: async (pageId) => {
       const result = await transactions.takeForPage(pageId)

@@ -90,7 +90,8 @@ export function createLogin({
         const error = interrupted(cause)
         await transactions.arrive(state)
         await transactions.finish(state, transaction, { error: toErrorData(error) })
-        return await landing.fail(arrival, { returnTo: transaction.returnTo, error })
+        const { returnTo } = transaction
+        return await landing.fail(arrival, { returnTo, error, isKnown: silent })
       }
     },
   }

@@ -148,3 +148,35 @@ describe('a silent login that comes back in a tab', () => {
     expect(await landing.newsFor('page-1')).toMatchObject({ landing: error })
   })
 })
+
+describe('an answer in a frame that nobody waits for', () => {
+  test.each<[string, string, (world: World) => Promise<URL>]>([
+    [
+      'that nothing has asked for',
+      'unsolicited_callback',
+      async ({ page }) => new URL(page('callback', '?code=x&state=y')),
+    ],
+    [
+      'to the sign-in of a tab',
+      'access_denied',
+      async (world) =>
+        withError(wayBack(world, 'login', await leave(world, 'login')), 'access_denied'),
+    ],
+  ])('is told to the open pages, as it is to a tab: %s', async (_title, code, answer) => {
+    const world = createWorld()
+    await world.visit(await answer(world), 'iframe')
+    expect(world.events).toMatchObject([{ type: 'problem', error: { code } }])
+    const other = createWorld()
+    await other.visit(await answer(other))
+    expect(await other.landing.newsFor('page-1')).toMatchObject({ landing: { code } })
+    expect(other.events).toEqual([])
+  })
+
+  test('is told to the one who waits for it, and not to all', async () => {
+    const world = createWorld()
+    const back = wayBack(world, 'silent', await leave(world, 'silent'))
+    await world.visit(withError(back, 'consent_required'), 'iframe')
+    await world.visit(back, 'iframe')
+    expect(world.events).toEqual([])
+  })
+})

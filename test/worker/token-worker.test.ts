@@ -274,8 +274,9 @@ describe('a token worker', () => {
     const answers = await Promise.all(Array.from({ length: 5 }, () => world.fetchApi()))
     for (const answer of answers) expect(answer).toEqual({ authorization: null })
     const ends = page.events.filter(({ type }) => type === 'signed-out')
-    expect(ends).toEqual([{ type: 'signed-out', reason: 'ended' }])
-    expect(await world.call('session')).toEqual({ ended: 'ended' })
+    const code = 'login_required'
+    expect(ends).toEqual([{ type: 'signed-out', reason: 'ended', code }])
+    expect(await world.call('session')).toEqual({ ended: 'ended', code })
   })
 
   test('never sends a token to an endpoint of the server, though a rule covers it (CF-02)', async () => {
