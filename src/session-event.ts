@@ -1,4 +1,4 @@
-import { fromErrorData, type TokenError } from './shared/errors.js'
+import { fromErrorData, type InteractionCode, type TokenError } from './shared/errors.js'
 import type { Session, SignedOutReason, WireEvent } from './shared/protocol.js'
 
 /** What listeners of {@link TokenManager.onChange} get. */
@@ -7,8 +7,11 @@ export type SessionEvent =
   | { type: 'signed-in' | 'renewed' | 'state'; session: Session }
   /** Only the user can bring the next token. Sent once; offer a way to `login()`. */
   | { type: 'login-required'; error: TokenError; session?: Session }
-  /** The session is over, for the reason given. */
-  | { type: 'signed-out'; reason: SignedOutReason }
+  /**
+   * The session is over, for the reason given. `code`: what the authorization server wants of the
+   * user, if it was the server that ended it (OpenID Connect Core 3.1.2.6).
+   */
+  | { type: 'signed-out'; reason: SignedOutReason; code?: InteractionCode }
   /** Something went wrong that ends nothing: a sign-in failed, the set-up is faulty. */
   | { type: 'problem'; error: TokenError }
   /**

@@ -24,12 +24,13 @@ export const afterEvent = (known: KnownSession, event: SessionEvent): KnownSessi
 /** The events that lie between what listeners know and what the worker reports, in order. */
 export const newsBetween = (known: KnownSession, report: SessionReport): SessionEvent[] => {
   const before = known.session
-  const { session, loginRequired, ended = 'storage_cleared' } = report
+  const { session, loginRequired, ended = 'storage_cleared', code } = report
   const news: SessionEvent[] = []
   const isOtherUser = session?.claims['sub'] !== before?.claims['sub']
   const isRenewed = session?.accessTokenExpiresAt !== before?.accessTokenExpiresAt
   if (before && (!session || isOtherUser)) {
-    news.push({ type: 'signed-out', reason: session ? 'user_changed' : ended })
+    const why = session ? ({ reason: 'user_changed' } as const) : { reason: ended, code }
+    news.push({ type: 'signed-out', ...why })
   }
   if (session && before !== null) {
     if (session.since !== before?.since) news.push({ type: 'signed-in', session })

@@ -45,7 +45,9 @@ export interface TokenManager {
   /**
    * Renews the access token now.
    *
-   * @throws TokenError the cause, if that is impossible now; `signed_out` without a session
+   * @throws TokenError the cause, if that is impossible now. Without a session, `signed_out`, or
+   *   what the authorization server wants of the user if that has ended it (`login_required`,
+   *   `consent_required`, `account_selection_required`, `interaction_required`)
    */
   renew(): Promise<void>
   /**

@@ -99,8 +99,8 @@ export function assemble({
   const landing = createLanding(known)
   const login = createLogin({ ...known, landing })
   const callback = createCallback({ ...known, landing })
-  const logout = createLogout(known)
-  const authPages = createAuthPages({ config, login, callback, logout })
+  const logout = createLogout({ ...known, landing })
+  const authPages = createAuthPages({ login, callback, logout, landing })
 
   const silentLogin = changes.silentLogin ?? createSilentLogin({ ...known, callPage: bridge.call })
   const refresh = createRefresh(known)

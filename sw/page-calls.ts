@@ -84,7 +84,10 @@ export function createPageCalls({
       const spoiled = activeOf(await session.readAgain())?.accessToken
       const result = await renewal.renew({ spoiled, impatient: true })
       if (result.kind === 'unavailable') throw result.error
-      if (result.kind !== 'token') throw new TokenError('signed_out', 'Nobody is signed in.')
+      if (result.kind !== 'signed-out') return
+      // On the disk, so that a worker which was stopped meanwhile says it, too.
+      const { code = 'signed_out' } = session.report(await session.readAgain())
+      throw new TokenError(code, 'Nobody is signed in.')
     },
 
     // Answered at once: the page has nothing to do but to go on.

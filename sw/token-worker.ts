@@ -1,14 +1,14 @@
 import { asTokenError, type TokenError, toErrorData } from '../src/shared/errors.js'
 import type { WorkerCalls } from '../src/shared/protocol.js'
 import { assemble, type Parts } from './assemble.js'
-import { type Arrival, arrivalOf } from './http/arrival.js'
+import { type Arrival, arrivalOf, isInFrame } from './http/arrival.js'
 import type { ExtendableMessageEvent, FetchEvent } from './http/worker-events.js'
 import type { TokenWorkerOptions } from './options/options.js'
 import { parseOptions } from './options/parse-options.js'
 import { createPageBridge, type PageBridge } from './page-bridge.js'
 import { browserPlatform, type Platform } from './platform.js'
 import type { Interception } from './request/intercept.js'
-import type { StaticRoutes } from './request/static-routes.js'
+import { routeAuthPages, type StaticRoutes } from './request/static-routes.js'
 import { emptyPage, probeAnswer, redirectBack, refusal } from './sign-in/auth-response.js'
 import { createOrderCheck, type OrderCheck } from './worker-order.js'
 
@@ -29,9 +29,11 @@ export interface TokenWorker {
   listen(options?: { claim?: boolean; staticRoutes?: StaticRoutes }): void
   /**
    * For workers with a router of their own: answers a `fetch` or `message` event if it is
-   * tokenward's, and says whether it was. Must be called synchronously, for both kinds.
+   * tokenward's, and says whether it was. Must be called synchronously, for both kinds. It needs
+   * the `install` event too, which it never keeps from others: there it tells the browser that the
+   * callback is the worker's alone.
    */
-  handle(event: FetchEvent | ExtendableMessageEvent): boolean
+  handle(event: ExtendableEvent): boolean
   /**
    * Fetches with the access token if the request belongs to a configured API, without it
    * otherwise. For handlers and plugins that fetch by themselves.
@@ -92,20 +94,20 @@ const createFetchHandler =
 const catchAnswer = (event: FetchEvent, scope: string): boolean => {
   const isAuthPage = event.request.url.startsWith(new URL('tokenward/', scope).href)
   const isLost = event.request.mode === 'navigate' && isAuthPage
-  if (isLost) event.respondWith(redirectBack(scope))
+  if (isLost) event.respondWith(goBack(event.request, scope))
   return isLost
 }
+
+/** Without the parts that know better: a frame ends here, a tab goes to the app. */
+const goBack = (request: Request, scope: string): Response =>
+  isInFrame(request) ? emptyPage() : redirectBack(scope)
 
 /**
  * What a page gets for an error of ours. For the page a rejection is the same network error, but
  * the worker's console calls it unhandled. An auth page must never reach the network from here.
  */
-const failureOf = ({ kind }: Interception, { destination }: Request, scope: string): Response =>
-  kind === 'api' || kind === 'endpoint'
-    ? Response.error()
-    : destination === 'iframe'
-      ? emptyPage()
-      : redirectBack(scope)
+const failureOf = ({ kind }: Interception, request: Request, scope: string): Response =>
+  kind === 'api' || kind === 'endpoint' ? Response.error() : goBack(request, scope)
 
 const answerOurs = (
   { parts, order }: Start & { parts: Parts },
@@ -168,12 +170,31 @@ const createMessageHandler = (started: Start, bridge: PageBridge) => {
 
 type Refused = Extract<Start, { wrong: TokenError }>
 
+/** Prepares the browser for the worker that is being installed, or fails the installation. */
+const createInstallHandler =
+  (started: Start, bridge: PageBridge) =>
+  (event: ExtendableEvent, staticRoutes?: StaticRoutes): false => {
+    const install = async () => {
+      if (started.parts) {
+        const { config } = started.parts
+        // One after the other: what is not the worker's must not be routed before what is.
+        const routed = routeAuthPages(config, event).then(() => staticRoutes?.(config, event))
+        // Without them the browser asks as it always did, and that is all.
+        return await routed.catch(() => {})
+      }
+      await bridge.publish({ type: 'problem', error: toErrorData(started.wrong) })
+      throw started.wrong
+    }
+    event.waitUntil(install())
+    return false
+  }
+
 /**
  * Creates the token worker. Synchronous, and safe to call at the top of a worker script: it does
  * no I/O, and wrong options do not throw, because a script that throws would leave the answers of
  * the authorization server to the network. Instead the worker writes them to the console, gives
- * no request a token, tells pages through `ready`, and, with `listen()`, fails the installation,
- * so that a worker which is already there stays.
+ * no request a token, tells pages through `ready`, and fails the installation, so that a worker
+ * which is already there stays.
  *
  * @param options What to sign in to, and which APIs get the token
  * @param platform The outside world; tests hand in their own
@@ -187,30 +208,24 @@ export function createTokenWorker(
   const handleFetch = createFetchHandler(started, () => platform.scope())
   const handleMessage = createMessageHandler(started, bridge)
 
-  const handle = (event: FetchEvent | ExtendableMessageEvent): boolean =>
-    'request' in event ? handleFetch(event) : handleMessage(event)
+  const handleInstall = createInstallHandler(started, bridge)
+
+  const handle = (event: ExtendableEvent, routes?: StaticRoutes): boolean =>
+    event.type === 'install'
+      ? handleInstall(event, routes)
+      : 'request' in event
+        ? handleFetch(event as FetchEvent)
+        : handleMessage(event as ExtendableMessageEvent)
 
   return {
     handle,
 
     listen: ({ claim = false, staticRoutes } = {}) => {
-      for (const type of ['fetch', 'message'] as const) {
+      for (const type of ['install', 'fetch', 'message'] as const) {
         self.addEventListener(type, (event) => {
-          if (handle(event)) event.stopImmediatePropagation()
+          if (handle(event, staticRoutes)) event.stopImmediatePropagation()
         })
       }
-      self.addEventListener('install', (event) => {
-        if (started.parts) {
-          // Without them the worker is asked more often, and that is all.
-          if (staticRoutes) {
-            event.waitUntil(staticRoutes(started.parts.config, event).catch(() => {}))
-          }
-          return
-        }
-        const { wrong } = started
-        const publish = bridge.publish({ type: 'problem', error: toErrorData(wrong) })
-        event.waitUntil(publish.then(() => Promise.reject(wrong)))
-      })
       self.addEventListener('activate', (event) => {
         if (claim) event.waitUntil(platform.pages.claim())
       })

@@ -106,6 +106,7 @@ export const checkWorker = async (
     )
   } else report.pass('worker.nosniff', 'X-Content-Type-Options: nosniff')
   checkPreload(report, scripts)
+  checkInstall(report, scripts)
   await checkOtherScripts(web, report, scripts)
 }
 
@@ -314,6 +315,19 @@ const checkPreload = (report, scripts) => {
       'your access log.',
     'Turn it off, or at least drop the query string from the log of the auth pages. This is only ' +
       'a look at the source: it may be off in practice.',
+  )
+}
+
+/** @param {Report} report @param {Script[]} scripts */
+const checkInstall = (report, scripts) => {
+  const router = findInScripts(scripts, /^(?![\s\S]*install)[\s\S]*\.handle\(/)
+  if (!router) return
+  report.warn(
+    'worker.install',
+    `${router} calls handle(), but does not mention the install event.`,
+    'While the browser starts the worker, it may send the callback URL, with the code, to the ' +
+      'network as well: it is in your access log.',
+    "Add self.addEventListener('install', (event) => worker.handle(event)).",
   )
 }
 

@@ -1,4 +1,4 @@
-import type { TokenErrorData } from './errors.js'
+import type { InteractionCode, TokenErrorData } from './errors.js'
 
 /**
  * Version of everything in this file. In all versions of this library, a worker answers a call of
@@ -55,7 +55,7 @@ export type SignedOutReason = 'logout' | 'ended' | 'user_changed' | 'storage_cle
 export type WireEvent =
   | { type: 'signed-in' | 'renewed' | 'state'; session: Session }
   | { type: 'login-required'; error: TokenErrorData; session?: Session }
-  | { type: 'signed-out'; reason: SignedOutReason }
+  | { type: 'signed-out'; reason: SignedOutReason; code?: InteractionCode }
   | { type: 'problem'; error: TokenErrorData }
   | {
       type: 'step-up'
@@ -82,6 +82,8 @@ export interface SessionReport {
   /** The worker has asked pages for a sign-in. */
   loginRequired?: true
   ended?: SignedOutReason
+  /** The server's own word, if that has ended it. */
+  code?: InteractionCode
 }
 
 /** Where a logout continues: at the server (`atServer`, a one-time URL), or in the app. */

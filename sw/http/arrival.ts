@@ -14,6 +14,10 @@ export interface Arrival {
   keepAlive(work: Promise<unknown>): void
 }
 
+/** Does a frame wait for the answer to this visit, and not a tab? Whatever it was begun for. */
+export const isInFrame = ({ destination }: Pick<Request, 'destination'>): boolean =>
+  /frame|embed|object/.test(destination)
+
 /**
  * The arrival of a request.
  *

@@ -3,22 +3,39 @@ import type { InterceptConfig } from './intercept.js'
 
 /** What TypeScript does not know yet. @see https://w3c.github.io/ServiceWorker/#dictdef-routerrule */
 interface RouterCondition {
-  urlPattern?: URLPattern
+  urlPattern?: URLPattern | URLPatternInit
   requestMethod?: string
   or?: RouterCondition[]
 }
 
-interface RoutingInstallEvent {
-  addRoutes?(
-    rules: { condition: RouterCondition; source: 'fetch-event' | 'network' }[],
-  ): Promise<void>
+interface RouterRule {
+  condition: RouterCondition
+  source: 'fetch-event' | 'network'
 }
 
+interface RoutingInstallEvent extends ExtendableEvent {
+  addRoutes?(rules: RouterRule | RouterRule[]): Promise<void>
+}
+
+type Routes<Config> = (config: Config, event: ExtendableEvent) => Promise<void>
+
 /** What {@link staticRoutes} makes, for `listen()`. */
-export type StaticRoutes = (
-  config: Pick<InterceptConfig, 'apis' | 'authUrls'>,
-  event: ExtendableEvent,
-) => Promise<void>
+export type StaticRoutes = Routes<Pick<InterceptConfig, 'apis'>>
+
+const addRoutes = async (event: RoutingInstallEvent, rules: RouterRule | RouterRule[]) =>
+  await event.addRoutes?.(rules)
+
+/**
+ * Keeps visits of the auth pages off the network: while a browser starts the worker for one, it may
+ * ask the network as well, with code and state in the URL. A route to the worker forbids that.
+ */
+export const routeAuthPages: Routes<Pick<InterceptConfig, 'authUrls'>> = ({ authUrls }, event) =>
+  addRoutes(event, {
+    condition: {
+      or: Object.values(authUrls).map((baseURL) => ({ urlPattern: { baseURL, search: '*' } })),
+    },
+    source: 'fetch-event',
+  })
 
 /** The start of a path, as a pattern. */
 const startingWith = (path: string): string => `${path.replace(/[\\:*?+(){}]/g, '\\$&')}*`
@@ -36,19 +53,17 @@ const startingWith = (path: string): string => `${path.replace(/[\\:*?+(){}]/g, 
  */
 export const staticRoutes =
   (): StaticRoutes =>
-  async ({ apis, authUrls }, event) => {
+  async ({ apis }, event) => {
     // What is ours decides `intercept.ts`: a pattern that covers too much costs time, and no more.
-    const patterns = [
-      ...Object.values(authUrls).map((baseURL) => ({ baseURL, search: '*' })),
-      ...apis.map(({ origin, segments }) => ({
+    const ours: RouterCondition[] = apis.map(({ origin, segments }) => ({
+      urlPattern: new URLPattern({
         baseURL: origin,
         pathname: startingWith(`/${segments.join('/')}`),
-      })),
-    ]
-    const ours: RouterCondition[] = patterns.map((init) => ({ urlPattern: new URLPattern(init) }))
+      }),
+    }))
     // A page's call of a token endpoint, wherever that is.
     ours.push({ requestMethod: 'POST' })
-    await (event as RoutingInstallEvent).addRoutes?.([
+    await addRoutes(event, [
       { condition: { or: ours }, source: 'fetch-event' },
       { condition: { urlPattern: new URLPattern() }, source: 'network' },
     ])

@@ -43,8 +43,8 @@ export function createDpopAnswers({
   /** Answers in a row, by origin, that refuse a request for reasons that CORS hides. */
   const unreadable = new Map<string, number>()
 
-  const reportHidden = (origin: string) =>
-    reportProblem(
+  const reportHidden = (origin: string, report = reportProblem) =>
+    report(
       new TokenError(
         'cors_expose_headers',
         `${origin} refuses requests, and its answer cannot be read. If it demands DPoP nonces, it ` +
@@ -53,11 +53,15 @@ export function createDpopAnswers({
     )
 
   /** Corrects the clock of an origin that refuses a proof. Is that a reason to try again? */
-  const correctClock = (response: Response, { origin, at }: Sent): boolean => {
+  const correctClock = (
+    response: Response,
+    { origin, at }: Sent,
+    report = reportProblem,
+  ): boolean => {
     const result = clocks.correct(response, { origin, sentAt: at })
     if (result === 'off') {
       const minutes = mostSkew / 60
-      reportProblem(
+      report(
         new TokenError(
           'clock',
           `This device's clock is more than ${minutes} minutes off that of ${origin}. Set it right.`,
@@ -69,18 +73,23 @@ export function createDpopAnswers({
 
   return {
     ofTokenEndpoint: async (response, sent, grant) => {
+      const report = (problem: TokenError) => {
+        reportProblem(problem)
+        // The browser is between two pages, so nobody may have heard it: it is how the sign-in ends.
+        if (grant === 'authorization_code') throw problem
+      }
       const { origin } = sent
       const nonce = nonces.note(response, origin)
       const error = await oauthErrorIn(response)
       unreadable.delete(origin)
       if (error.includes('use_dpop_nonce')) {
         if (nonce !== null) return 'nonce'
-        reportHidden(origin)
+        reportHidden(origin, report)
       }
       // The browser may have sent the proof twice by itself. A refresh token can be sent again; the
       // server may have redeemed a code the first time.
       if (error.includes('invalid_dpop_proof')) {
-        if (correctClock(response, sent)) return 'clock'
+        if (correctClock(response, sent, report)) return 'clock'
       } else if (error !== 'invalid_grant') return
       return grant === 'refresh_token' ? 'resent' : undefined
     },

@@ -156,7 +156,8 @@ function createDpop({ store, platform, reportProblem }: DpopContext): Dpop {
       }
       throw new TokenError(
         'login_interrupted',
-        'The DPoP key of this sign-in is gone. Sign in again.',
+        'The DPoP key of this sign-in is gone: this browser does not store keys, and has stopped ' +
+          'the worker meanwhile. Sign in again.',
       )
     },
 

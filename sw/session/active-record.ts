@@ -1,6 +1,6 @@
 /** What the record of a signed-in user says, and what it becomes. Pure. */
 import { pauseAfter } from './backoff.js'
-import type { ActiveRecord, SessionRecord } from './records.js'
+import { type ActiveRecord, lastLogoutOf, type SessionRecord } from './records.js'
 
 /** Tokens as the server issued them, with times instead of durations. */
 export interface IssuedTokens {
@@ -52,10 +52,11 @@ export const withPause = (
   return { ...record, retry: { failures, notBefore, asked } }
 }
 
-/** Whose profile this was, and that two users have used it, outlives a session. */
+/** Whose profile this was, that two users have used it, and the last logout outlive a session. */
 export const inherit = (record: SessionRecord, from: SessionRecord | undefined): SessionRecord => {
   const { user = from?.user } = record
   const isOther = from !== undefined && from.user !== user
   const usersChanged = isOther || record.usersChanged || from?.usersChanged
-  return { ...record, user, usersChanged: usersChanged || undefined }
+  const loggedOut = lastLogoutOf(from)
+  return { ...record, user, usersChanged: usersChanged || undefined, loggedOut }
 }

@@ -1,7 +1,8 @@
-import { type DBSchema, deleteDB, type IDBPDatabase, openDB } from 'idb'
+import { type DBSchema, deleteDB, type IDBPDatabase, type IDBPObjectStore, openDB } from 'idb'
 import { TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
 import { withTimeLimit } from '../time-limit.js'
+import { isObject } from '../values/shape.js'
 
 // Any script of the origin may have written what is read, so its type is unknown.
 interface Schema extends DBSchema {
@@ -22,7 +23,7 @@ export interface Change<Value> {
   /** What is to be there: `undefined` leaves it, `null` removes it. */
   next(current: Value | undefined): Value | null | undefined
   /** What is written of it; by default all. */
-  toDisk?(value: Value, dropTransactions: () => unknown): Value
+  toDisk?(value: Value, dropSignIns: () => unknown): Value
 }
 
 /** The one database of a token worker. Every call opens it if need be, and survives its loss. */
@@ -32,7 +33,7 @@ export interface Database {
   readTransactions(): Promise<[key: string, raw: unknown][]>
   write(key: ServerKey, value: object): Promise<void>
   /** Deletes the transactions whose key is not among those that `keep` picks. */
-  keepTransactions(keep: (all: [key: string, raw: unknown][]) => ReadonlySet<string>): Promise<void>
+  keepTransactions(keep: Keep): Promise<void>
   /**
    * Changes one value in one strict transaction, and resolves once it is on disk. Without a change
    * `before` and `after` are the same object.
@@ -135,6 +136,25 @@ const begin = <Name extends 'session' | 'transactions'>(
   return tx
 }
 
+type Keep = (all: [key: string, raw: unknown][]) => ReadonlySet<string>
+
+/** Deletes the transactions whose key is not among those that `keep` picks. */
+const keepIn = async (
+  store: Pick<
+    IDBPObjectStore<Schema, ['transactions'], 'transactions', 'readwrite'>,
+    'getAll' | 'getAllKeys' | 'delete'
+  >,
+  keep: Keep,
+): Promise<void> => {
+  const [keys, values] = await Promise.all([store.getAllKeys(), store.getAll()])
+  const kept = keep(entriesOf(keys, values))
+  await Promise.all(keys.map((key) => kept.has(key) || store.delete(key)))
+}
+
+/** A second click on "sign out" must not stop the way to the server of the first. */
+const logoutsIn: Keep = (all) =>
+  new Set(all.flatMap(([key, raw]) => (isObject(raw) && raw['kind'] === 'logout' ? key : [])))
+
 interface DatabaseParts {
   name: string
   platform: Pick<Platform, 'wait'>
@@ -163,10 +183,7 @@ export function createDatabase(parts: DatabaseParts): Database {
     keepTransactions: (keep) =>
       use(async (db) => {
         const tx = begin(db, ['transactions'])
-        const store = tx.objectStore('transactions')
-        const [keys, values] = await Promise.all([store.getAllKeys(), store.getAll()])
-        const kept = keep(entriesOf(keys, values))
-        await Promise.all(keys.map((key) => kept.has(key) || store.delete(key)))
+        await keepIn(tx.objectStore('transactions'), keep)
         await tx.done
       }),
 
@@ -177,8 +194,11 @@ export function createDatabase(parts: DatabaseParts): Database {
         const before = parse(await store.get(key as 'current'))
         const wanted = next(before)
         if (wanted) {
-          const value = toDisk(wanted, () => tx.objectStore('transactions').clear())
-          await store.put(value, key as 'current')
+          let dropped: unknown
+          const value = toDisk(wanted, () => {
+            dropped = keepIn(tx.objectStore('transactions'), logoutsIn)
+          })
+          await Promise.all([dropped, store.put(value, key as 'current')])
         }
         if (wanted === null) await store.delete(key as 'current')
         await tx.done

@@ -2,7 +2,7 @@
  * What lies in the database: docs/storage.md describes it. It is a contract between worker versions
  * that run side by side, so a field keeps its name and meaning.
  */
-import type { TokenErrorData } from '../../src/shared/errors.js'
+import type { InteractionCode, TokenErrorData } from '../../src/shared/errors.js'
 import type { Claims, SignedOutReason } from '../../src/shared/protocol.js'
 
 /** A key pair that tokens are bound to (RFC 9449). */
@@ -57,6 +57,8 @@ export interface ActiveRecord {
   user?: string
   /** A second user has signed in here: the browser's cache has answers for both. */
   usersChanged?: true
+  /** The generation of the last logout. It outlives later sessions. */
+  loggedOut?: number
   /** Pages have got `login-required`; they get it once. */
   loginRequired?: true
   /** Endpoints of the server that never get a token as if they were an API. */
@@ -70,9 +72,12 @@ export interface EndedRecord {
   status: 'ended'
   generation: number
   reason: SignedOutReason
+  /** The server's own word, if it was that. */
+  code?: InteractionCode
   /** As in `ActiveRecord`. */
   user?: string
   usersChanged?: true
+  loggedOut?: number
 }
 
 export type SessionRecord = ActiveRecord | EndedRecord
@@ -80,6 +85,10 @@ export type SessionRecord = ActiveRecord | EndedRecord
 /** The active record, if somebody is signed in. */
 export const activeOf = (record: SessionRecord | undefined): ActiveRecord | undefined =>
   record?.status === 'active' ? record : undefined
+
+/** The generation of the last logout, if there was one: what began before it comes too late. */
+export const lastLogoutOf = (record: SessionRecord | undefined): number | undefined =>
+  record?.status === 'ended' && record.reason === 'logout' ? record.generation : record?.loggedOut
 
 /** What an authorization request is checked with when its answer comes. It stays in the worker. */
 export interface RequestSecrets {

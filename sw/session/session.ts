@@ -1,4 +1,4 @@
-import { type TokenError, toErrorData } from '../../src/shared/errors.js'
+import { type InteractionCode, type TokenError, toErrorData } from '../../src/shared/errors.js'
 import type {
   Session,
   SessionReport,
@@ -18,10 +18,17 @@ export interface WorkerSession extends StoredSession {
   pause(record: ActiveRecord, retryAfter?: number): ActiveRecord
   /** What a page gets as its answer to `session()`. */
   report(record: SessionRecord | undefined): SessionReport
-  /** Ends this sign-in, or whichever there is, and publishes why. Gives what it was. */
-  end(reason: SignedOutReason, session?: string): Promise<ActiveRecord | undefined>
+  /**
+   * Ends this sign-in, or whichever there is, and publishes why. Gives what it was. A logout is
+   * written down also where nobody is signed in: it stops the sign-ins that are under way.
+   */
+  end(
+    reason: SignedOutReason,
+    session?: string,
+    code?: InteractionCode,
+  ): Promise<ActiveRecord | undefined>
   /** Publishes the end of a session whose record has been changed already. */
-  publishEnd(reason: SignedOutReason): Promise<void>
+  publishEnd(reason: SignedOutReason, code?: InteractionCode): Promise<void>
   /** Publishes that a renewal has begun or ended; the record itself has not changed. */
   setRenewing(value: boolean, record: SessionRecord | undefined): Promise<void>
   /** Publishes a new access token. */
@@ -70,11 +77,11 @@ export function createSession({
   const pause = (record: ActiveRecord, retryAfter?: number): ActiveRecord =>
     withPause(record, { now: now(), chance: random(), retryAfter })
 
-  const publishEnd = async (reason: SignedOutReason) => {
+  const publishEnd = async (reason: SignedOutReason, code?: InteractionCode) => {
     renewing = false
     note?.('signed-out', { code: reason })
     await forget?.(reason)
-    await publish({ type: 'signed-out', reason })
+    await publish({ type: 'signed-out', reason, code })
   }
 
   return {
@@ -85,16 +92,20 @@ export function createSession({
     report: (record) =>
       record?.status === 'active'
         ? { session: view(record), loginRequired: record.loginRequired }
-        : { ended: record?.reason },
+        : { ended: record?.reason, code: record?.code },
 
-    end: async (reason, session) => {
+    end: async (reason, session, code) => {
       const { before, after } = await change((current) =>
-        current?.status === 'active' && current.session === (session ?? current.session)
-          ? { status: 'ended', generation: 0, reason }
+        (
+          current?.status === 'active'
+            ? current.session === (session ?? current.session)
+            : reason === 'logout'
+        )
+          ? { status: 'ended', generation: 0, reason, code }
           : undefined,
       )
       if (after === before || before?.status !== 'active') return
-      await publishEnd(reason)
+      await publishEnd(reason, code)
       return before
     },
 

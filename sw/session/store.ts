@@ -143,10 +143,10 @@ export function createStore({
         const wanted = next(current)
         return wanted && { ...wanted, generation: (current?.generation ?? 0) + 1 }
       },
-      toDisk: (record, dropTransactions) => {
+      toDisk: (record, dropSignIns) => {
         if (record.status === 'active') return inMemory ? { ...record, ...noTokens } : record
         // A sign-out stops the sign-ins that other tabs have under way.
-        if (record.reason === 'logout') dropTransactions()
+        if (record.reason === 'logout') dropSignIns()
         return record
       },
     })

@@ -18,9 +18,15 @@ const active: Shape = {
   'retry?': { failures: 'number', notBefore: 'number' },
   'silentLoginFailed?': { times: 'number', at: 'number' },
   protocolEndpoints: 'list',
+  'loggedOut?': 'number',
 }
 
-const ended: Shape = { generation: 'number', reason: 'string' }
+const ended: Shape = {
+  generation: 'number',
+  reason: 'string',
+  'code?': 'string',
+  'loggedOut?': 'number',
+}
 
 const entry: Shape = {
   createdAt: 'number',

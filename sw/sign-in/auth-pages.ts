@@ -1,7 +1,8 @@
 import type { AuthPage } from '../../src/shared/protocol.js'
-import type { Arrival } from '../http/arrival.js'
-import { emptyPage, redirectBack } from './auth-response.js'
+import { type Arrival, isInFrame } from '../http/arrival.js'
+import { emptyPage } from './auth-response.js'
 import type { Callback } from './callback.js'
+import type { Landing } from './landing.js'
 import type { Login } from './login.js'
 import type { Logout } from './logout.js'
 
@@ -10,19 +11,19 @@ export type AuthPages = (page: AuthPage, arrival: Arrival) => Promise<Response>
 
 /** Creates the answers to navigations to the auth pages. */
 export function createAuthPages({
-  config: { root },
   login,
   callback,
   logout,
+  landing,
 }: {
-  config: { root: string }
   login: Pick<Login, 'leave'>
   callback: Callback
   logout: Pick<Logout, 'visit'>
+  landing: Pick<Landing, 'end'>
 }): AuthPages {
   return async (page, arrival) => {
     // A form that posts to an auth page answers no request of ours.
-    if (arrival.request.method !== 'GET' && page !== 'callback') return redirectBack(root)
+    if (arrival.request.method !== 'GET' && page !== 'callback') return landing.end(arrival)
     switch (page) {
       case 'login':
       case 'silent':
@@ -30,9 +31,9 @@ export function createAuthPages({
       case 'callback':
         return await callback(arrival)
       case 'done':
-        return emptyPage()
+        return isInFrame(arrival.request) ? emptyPage() : landing.end(arrival)
       case 'logout':
-        return await logout.visit(arrival.url)
+        return await logout.visit(arrival)
     }
   }
 }

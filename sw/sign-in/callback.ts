@@ -11,7 +11,6 @@ import {
 import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
 import { randomId } from '../values/random-id.js'
-import { redirectBack } from './auth-response.js'
 import { interrupted, isSilent, type Landing } from './landing.js'
 import { recordAfterSignIn } from './signed-in-record.js'
 import { keyOf, type Transactions } from './transactions.js'
@@ -51,7 +50,7 @@ export function createCallback({
   server: Pick<AuthorizationServer, 'redeem' | 'protocolEndpoints' | 'revoke'>
   transactions: Pick<Transactions, 'arrive' | 'finish'>
   session: Pick<WorkerSession, 'read' | 'change' | 'publish' | 'publishEnd'>
-  landing: Pick<Landing, 'succeed' | 'fail'>
+  landing: Pick<Landing, 'end' | 'succeed' | 'fail'>
   platform: Pick<Platform, 'now'>
   note?: Note
 }): Callback {
@@ -69,9 +68,9 @@ export function createCallback({
       recordAfterSignIn(current, completed),
     )
     if (after === before) {
-      // Signed out meanwhile. If another sign-in has taken its place, the two may share a grant.
-      if (after?.status !== 'active' && answer.refreshToken)
-        await server.revoke(answer.refreshToken)
+      // Signed out meanwhile. A sign-in of the same user that has taken its place may share a grant.
+      const isNobodys = after?.status !== 'active' || after.subject !== answer.subject
+      if (isNobodys && answer.refreshToken) await server.revoke(answer.refreshToken)
       throw new TokenError('user_changed', 'The session changed while this was under way.')
     }
     const previous = activeOf(before)
@@ -95,13 +94,13 @@ export function createCallback({
     const current = activeOf(await session.read())
     // A worker that is stopped at the very end has signed in, and could not write that down here.
     if (current && (result === 'signed-in' || current.since >= createdAt)) {
-      return redirectBack(returnTo)
+      return landing.end(arrival, returnTo)
     }
     const error = new TokenError(
       'login_interrupted',
       'This answer of the authorization server has been used already. Sign in again.',
     )
-    return await landing.fail(arrival, { returnTo, error })
+    return await landing.fail(arrival, { returnTo, error, isKnown: true })
   }
 
   return async (arrival) => {
@@ -114,7 +113,10 @@ export function createCallback({
         'unsolicited_callback',
         'An answer of the authorization server arrived that nothing here had asked for.',
       )
-      return await landing.fail(arrival, { returnTo: config.root, error })
+      // After a sign-out it may be the answer to what that has stopped.
+      const record = await session.read()
+      const isKnown = record?.status === 'ended' && record.reason === 'logout'
+      return await landing.fail(arrival, { returnTo: config.root, error, isKnown })
     }
     if (transaction.kind === 'outcome') return await arriveAgain(arrival, transaction)
     try {
@@ -125,8 +127,8 @@ export function createCallback({
     } catch (cause) {
       const error = interrupted(cause)
       await transactions.finish(state, transaction, { error: toErrorData(error) })
-      const { returnTo } = transaction
-      return await landing.fail(arrival, { returnTo, error, silent: isSilent(transaction) })
+      const isKnown = isSilent(transaction)
+      return await landing.fail(arrival, { returnTo: transaction.returnTo, error, isKnown })
     }
     return await landing.succeed(arrival, transaction)
   }

@@ -1,25 +1,33 @@
 import { asTokenError, type TokenError, toErrorData } from '../../src/shared/errors.js'
 import type { AuthPage, Hello } from '../../src/shared/protocol.js'
-import type { Arrival } from '../http/arrival.js'
-import { activeOf, type Transaction } from '../session/records.js'
+import { type Arrival, isInFrame } from '../http/arrival.js'
+import { activeOf, type Outcome, type Transaction } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
 import { redirectBack } from './auth-response.js'
 import type { Transactions } from './transactions.js'
 
 /** Where the browser lands after a visit of an auth page, and what the page there may know. */
 export interface Landing {
-  /** Lands a visit that signed the user in. */
+  /**
+   * Ends a visit by the window that came: a tab goes to a page of the app, a frame to the empty
+   * page. A server may bring back in the one what has left in the other.
+   */
+  end(arrival: Arrival, returnTo?: string): Response
+  /** Ends a visit that signed the user in. */
   succeed(arrival: Arrival, transaction: Transaction): Promise<Response>
-  /** Lands a visit that failed: a hidden frame just ends, a tab lands in the app with the error. */
+  /**
+   * Ends a visit that failed. The error gets to the page at which a tab lands, or, from a frame, to
+   * all pages, unless somebody waits for this visit or has heard of it already (`isKnown`).
+   */
   fail(
     arrival: Arrival,
-    failure: { returnTo: string; error: TokenError; silent?: boolean },
+    failure: { returnTo: string; error: TokenError; isKnown?: boolean },
   ): Promise<Response>
   /** Has a sign-in landed at this page, and what is the page to know of it? */
   newsFor(pageId: string): Promise<Pick<Hello, 'landed' | 'landing'>>
 }
 
-/** Does a hidden frame wait for this transaction, rather than a tab? */
+/** Was this begun for a hidden frame, rather than a tab? */
 export const isSilent = ({ kind }: Pick<Transaction, 'kind'>): boolean =>
   kind === 'silent' || kind === 'check'
 
@@ -29,26 +37,34 @@ export const interrupted = (cause?: unknown): TokenError =>
 
 /** Creates the landing. */
 export function createLanding({
-  config: { authUrls },
+  config: { authUrls, root },
   transactions,
   session,
 }: {
-  config: { authUrls: Readonly<Record<AuthPage, string>> }
+  config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
   transactions: Pick<Transactions, 'leaveForPage' | 'takeForPage' | 'settleInterrupted'>
-  session: Pick<WorkerSession, 'read'>
+  session: Pick<WorkerSession, 'read' | 'reportProblem'>
 }): Landing {
-  return {
-    succeed: async ({ pageId }, transaction) => {
-      if (isSilent(transaction)) return redirectBack(authUrls.done)
-      const { returnTo } = transaction
-      await transactions.leaveForPage(pageId, returnTo, 'signed-in').catch(() => {})
-      return redirectBack(returnTo)
-    },
+  const end: Landing['end'] = ({ request }, returnTo = root) =>
+    redirectBack(isInFrame(request) ? authUrls.done : returnTo)
 
-    fail: async ({ request, pageId }, { returnTo, error, silent = false }) => {
-      if (silent || request.destination === 'iframe') return redirectBack(authUrls.done)
-      await transactions.leaveForPage(pageId, returnTo, { error: toErrorData(error) })
-      return redirectBack(returnTo)
+  /** Ends a visit; the page at which a tab lands gets the result. */
+  const land = async (arrival: Arrival, returnTo: string, result: Outcome['result']) => {
+    if (!isInFrame(arrival.request)) {
+      await transactions.leaveForPage(arrival.pageId, returnTo, result)
+    }
+    return end(arrival, returnTo)
+  }
+
+  return {
+    end,
+
+    succeed: (arrival, { returnTo }) =>
+      land(arrival, returnTo, 'signed-in').catch(() => end(arrival, returnTo)),
+
+    fail: async (arrival, { returnTo, error, isKnown }) => {
+      if (isInFrame(arrival.request) && !isKnown) await session.reportProblem(error)
+      return await land(arrival, returnTo, { error: toErrorData(error) })
     },
 
     newsFor: async (pageId) => {

@@ -7,7 +7,7 @@ import type { AuthorizationServer } from '../server/authorization-server.js'
 import { activeOf, type DpopKey, type SessionRecord } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
-import { redirectBack, redirectTo } from './auth-response.js'
+import { redirectTo } from './auth-response.js'
 import { interrupted, isSilent, type Landing } from './landing.js'
 import { safeReturnTo, type Transactions } from './transactions.js'
 
@@ -57,7 +57,7 @@ export function createLogin({
   server: Pick<AuthorizationServer, 'authorizationUrl' | 'newSecrets'>
   transactions: Pick<Transactions, 'begin' | 'depart' | 'arrive' | 'finish'>
   session: Pick<WorkerSession, 'read' | 'readAgain'>
-  landing: Pick<Landing, 'fail'>
+  landing: Pick<Landing, 'end' | 'fail'>
   platform: Pick<Platform, 'online'>
   note?: Note
   dpop?: { keyFor(record: SessionRecord | undefined): Promise<DpopKey> }
@@ -78,7 +78,7 @@ export function createLogin({
       const kinds = page === 'login' ? (['login'] as const) : (['silent', 'check'] as const)
       const ticket = arrival.url.searchParams.get('ticket')
       const departure = await transactions.depart(ticket, kinds, secrets)
-      if (!departure) return redirectBack(page === 'login' ? root : authUrls.done)
+      if (!departure) return landing.end(arrival)
       const { state, transaction } = departure
       const silent = isSilent(transaction)
       if (!silent) note?.('login')
@@ -90,7 +90,8 @@ export function createLogin({
         const error = interrupted(cause)
         await transactions.arrive(state)
         await transactions.finish(state, transaction, { error: toErrorData(error) })
-        return await landing.fail(arrival, { returnTo: transaction.returnTo, error, silent })
+        const { returnTo } = transaction
+        return await landing.fail(arrival, { returnTo, error, isKnown: silent })
       }
     },
   }

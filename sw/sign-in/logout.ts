@@ -1,7 +1,9 @@
 import type { AuthPage, LogoutStart } from '../../src/shared/protocol.js'
+import type { Arrival } from '../http/arrival.js'
 import type { AuthorizationServer } from '../server/authorization-server.js'
 import type { WorkerSession } from '../session/session.js'
-import { redirectBack, redirectTo } from './auth-response.js'
+import { redirectTo } from './auth-response.js'
+import type { Landing } from './landing.js'
 import { safeReturnTo, type Transactions } from './transactions.js'
 
 /** Signing out: forget first, whatever the network does; then the server's own session. */
@@ -15,7 +17,7 @@ export interface Logout {
     keepAlive: (work: Promise<unknown>) => void,
   ): Promise<LogoutStart>
   /** `logout.html`: out with a ticket, back with the `state` it was traded for. */
-  visit(url: URL): Promise<Response>
+  visit(arrival: Arrival): Promise<Response>
   /** Did the server send the browser back from the logout that began at this URL? */
   outcome(url: string): Promise<{ server: 'ended' | 'unknown' }>
 }
@@ -28,11 +30,13 @@ export function createLogout({
   server,
   transactions,
   session,
+  landing,
 }: {
   config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
   server: Pick<AuthorizationServer, 'logoutUrl' | 'revoke' | 'isReachable'>
   transactions: Pick<Transactions, 'begin' | 'depart' | 'arrive' | 'finish' | 'outcomeOf'>
   session: Pick<WorkerSession, 'end'>
+  landing: Pick<Landing, 'end'>
 }): Logout {
   /**
    * The ID token of the session that the next visit with this ticket ends. It stays off the disk,
@@ -61,20 +65,23 @@ export function createLogout({
       return { url: `${authUrls.logout}?ticket=${ticket}`, atServer: true }
     },
 
-    visit: async (url) => {
+    visit: async (arrival) => {
+      const { url } = arrival
       const ticket = ticketOf(url)
       const idToken = hint?.ticket === ticket ? hint?.idToken : undefined
       const departure = await transactions.depart(ticket, ['logout'])
       if (departure) {
         hint = undefined
         const away = await server.logoutUrl(departure.state, idToken).catch(() => undefined)
-        return away === undefined ? redirectBack(departure.transaction.returnTo) : redirectTo(away)
+        return away === undefined
+          ? landing.end(arrival, departure.transaction.returnTo)
+          : redirectTo(away)
       }
       const state = url.searchParams.get('state') ?? undefined
       const transaction = await transactions.arrive(state)
-      if (!transaction || state === undefined) return redirectBack(root)
+      if (!transaction || state === undefined) return landing.end(arrival)
       if (transaction.kind === 'logout') await transactions.finish(state, transaction, 'logged-out')
-      return redirectBack(transaction.returnTo)
+      return landing.end(arrival, transaction.returnTo)
     },
 
     outcome: async (url) => {

@@ -3,6 +3,7 @@ import { withTokens } from '../session/active-record.js'
 import {
   type ActiveRecord,
   activeOf,
+  lastLogoutOf,
   type SessionRecord,
   type Transaction,
 } from '../session/records.js'
@@ -36,9 +37,7 @@ const isLate = (
     if (!active && (current?.generation ?? Infinity) !== generation) return true
   }
   // Signed out while the code was redeemed: before that, the sign-out takes the transaction.
-  return current?.status === 'ended' && current.reason === 'logout'
-    ? current.generation > generation
-    : false
+  return (lastLogoutOf(current) ?? 0) > generation
 }
 
 /** The record that a sign-in leads to from the present one; undefined if it comes too late. */

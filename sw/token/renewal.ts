@@ -1,4 +1,4 @@
-import { asTokenError, type TokenError } from '../../src/shared/errors.js'
+import { asTokenError, type InteractionCode, type TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
 import { ownerOf } from '../session/active-record.js'
 import { longestPause, longestWindow } from '../session/backoff.js'
@@ -189,7 +189,7 @@ const renewSilently = async (
   if (answer.kind === 'superseded' || !latest || !isSame) return await afterChange(record, ways)
   // The server knows no user, and no refresh token is left that could prove it wrong.
   if (answer.kind === 'refused' && latest.refreshToken === undefined) {
-    await session.end('ended', record.session)
+    await session.end('ended', record.session, answer.error.code as InteractionCode)
     return signedOut(record)
   }
   const error = answer.kind === 'refused' ? (why ?? answer.error) : answer.error

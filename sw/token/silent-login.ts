@@ -153,9 +153,10 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
       return { outcome: { kind: isRefusal(error) ? 'refused' : 'failed', error } }
     }
     if (end === 'gone') return { isGone: true }
-    // A sign-out takes away what was under way.
-    const isOver = !activeOf(await session.readAgain())
-    if (isOver && activeOf(request.record)) return { outcome: { kind: 'superseded' } }
+    // A sign-out takes away what was under way, also where nobody was signed in.
+    const latest = await session.readAgain()
+    const isOver = !activeOf(latest) && latest?.generation !== request.record?.generation
+    if (isOver) return { outcome: { kind: 'superseded' } }
     const error = end?.end === 'blocked' ? blocked() : await timeout(end, ticket)
     // The next page would meet the same policy and the same server, but need not be frozen.
     return { outcome: { kind: 'failed', error }, isGone: end === undefined }

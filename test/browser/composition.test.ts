@@ -197,6 +197,7 @@ describe('in a worker with a router of its own', () => {
   const router = (route: string) => `
     import { createTokenWorker } from '/lib.js'
     const worker = createTokenWorker(${options()})
+    addEventListener('install', (event) => worker.handle(event))
     addEventListener('activate', (event) => event.waitUntil(clients.claim()))
     addEventListener('message', (event) => worker.handle(event))
     addEventListener('fetch', (event) => {

@@ -397,12 +397,14 @@ describe('where the worker is passed by, nobody reads the code', () => {
     ['fetch-event', '/tokenward/callback.html'],
   ])('by a static route of the app: %s for %s (CB-18)', async (source, pathname) => {
     serveWorker(
-      (worker) => `${worker}
+      // Before ours: the first route that fits counts.
+      (worker) => `
         addEventListener('install', (event) => {
           const urlPattern = new URLPattern({ pathname: '${pathname}' })
           // Navigations only: else "ready" might get the probe from the network.
           event.addRoutes({ condition: { urlPattern, requestMode: 'navigate' }, source: '${source}' })
-        })`,
+        })
+        ${worker}`,
     )
     const page = await openApp(await world.newProfile(), world.url)
     await startSession(page)

@@ -108,15 +108,18 @@ describe('with static routes', () => {
     expect(await askedIn(context)).toContain(`GET ${world.url}other`)
   })
 
-  test('a later route of the app that races the network does not get the callback (CB-18)', async () => {
-    serveWorker(
-      '',
-      `addEventListener('install', (event) => {
+  test.each(['race-network-and-fetch-handler', 'network'])(
+    'a later route of the app does not get the callback: %s (CB-18)',
+    async (source) => {
+      serveWorker(
+        '',
+        `addEventListener('install', (event) => {
         const condition = { urlPattern: new URLPattern({ pathname: '/*' }) }
-        event.waitUntil(event.addRoutes({ condition, source: 'race-network-and-fetch-handler' }))
+        event.waitUntil(event.addRoutes({ condition, source: '${source}' }))
       })`,
-    )
-    await openAndSignIn(world)
-    expect(world.site.requests.filter(({ path }) => path.startsWith('/tokenward/'))).toEqual([])
-  })
+      )
+      await openAndSignIn(world)
+      expect(world.site.requests.filter(({ path }) => path.startsWith('/tokenward/'))).toEqual([])
+    },
+  )
 })

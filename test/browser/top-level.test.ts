@@ -95,3 +95,27 @@ describe('login() without a prompt, where hidden frames are no way', () => {
     expect(await me(page)).toMatchObject(asAlice)
   })
 })
+
+describe('a hidden frame whose server breaks out of it', () => {
+  test.each([
+    ['with the user', () => openAlice(), []],
+    [
+      'without a user',
+      async () => openApp(await world.newProfile(), world.url),
+      ['login_required'],
+    ],
+  ])('leaves the tab in the app: %s', async (_title, open, problems) => {
+    const page = await open()
+    const leaving = page.evaluate(
+      () =>
+        new Promise<string>((resolve) => {
+          document.body.append = (frame) => resolve((frame as HTMLIFrameElement).src)
+          window.auth.checkSession().catch(() => {})
+        }),
+    )
+    const url = await leaving
+    await landIn(page, world.url, () => page.goto(url))
+    expect(page.url()).toBe(world.url)
+    for (const code of problems) await heard(page, `problem ${code}`)
+  })
+})

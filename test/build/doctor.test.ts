@@ -727,6 +727,19 @@ const dubious: Row[] = [
     () => [text('/sw.js', (body) => `${body}\nregistration.navigationPreload.enable()`)],
   ],
   [
+    'a router that keeps the install event to itself',
+    'worker.install',
+    'does not mention the install event',
+    () => [
+      text('/sw.js', (body) =>
+        body.replace(
+          '.listen({ claim: true })',
+          "\naddEventListener('fetch', (event) => worker.handle(event))",
+        ),
+      ),
+    ],
+  ],
+  [
     'routes that race the network',
     'worker.preload',
     'race the network',

@@ -57,6 +57,10 @@ describe('the news', () => {
       { type: 'signed-out', reason: 'logout' },
     ])
     expect(newsBetween({ session: undefined }, { ended: 'logout' })).toEqual([])
+    const asked = { ended: 'ended', code: 'consent_required' } as const
+    expect(newsBetween({ session: session() }, asked)).toEqual([
+      { type: 'signed-out', reason: 'ended', code: 'consent_required' },
+    ])
   })
 
   test('of the first report is only the need for a sign-in', () => {

@@ -592,6 +592,31 @@ describe('at the authorization server', () => {
     expect(server.proofs.at(-1)?.jkt).toBe(jkt)
   })
 
+  test('a sign-in that fails for a hidden nonce or a wrong clock says so where it lands', async () => {
+    const { start, server, browser } = createWorld()
+    const worker = start()
+    const landing = async () => (await worker.pageCalls.hello()).landing
+    for (let times = 0; times < 2; times++) {
+      server.answers.push(() => json({ error: 'use_dpop_nonce' }, 400))
+      await worker.signIn()
+      expect(await landing()).toMatchObject({
+        code: 'cors_expose_headers',
+        message: expect.stringContaining('Access-Control-Expose-Headers: DPoP-Nonce'),
+      })
+    }
+    server.answers.push(() => {
+      const date = new Date(browser.now() + 3_600_000).toUTCString()
+      return Response.json({ error: 'invalid_dpop_proof' }, { status: 400, headers: { date } })
+    })
+    await worker.signIn()
+    expect(await landing()).toMatchObject({ code: 'clock' })
+    // A page that is open hears it too, once.
+    expect(worker.problems()).toEqual(['cors_expose_headers', 'clock'])
+    await worker.signIn()
+    expect(await landing()).toBeUndefined()
+    expect((await worker.record()).status).toBe('active')
+  })
+
   test('a token that is not bound to the key is refused (DP-05)', async () => {
     const { start } = createWorld({ server: { tokens: { token_type: 'Bearer' } } })
     const worker = start()

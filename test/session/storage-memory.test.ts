@@ -219,10 +219,9 @@ describe('with storage: memory, a worker', () => {
     const { refreshToken } = await a.signIn()
     await b.get()
     await settle()
-    const { authorizationServer, transactions, session } = b
     const ofB = ((await b.store.read()) as ActiveRecord).refreshToken
     const kept: Promise<unknown>[] = []
-    const logout = createLogout({ config, server: authorizationServer, transactions, session })
+    const logout = createLogout({ ...b, config, server: b.authorizationServer })
     await logout.begin({ local: true }, (work) => void kept.push(work))
     await Promise.all(kept)
     await settle()

@@ -2,7 +2,12 @@ import { describe, expect, test } from 'vitest'
 import { createSession } from '../../sw/session/session.js'
 import { createLogout } from '../../sw/sign-in/logout.js'
 import { type Fetch, noNetwork, settle } from '../support/fake-platform.js'
-import { createUnitWorld, readDatabase, type WorldOptions } from '../support/worker-parts.js'
+import {
+  createUnitWorld,
+  readDatabase,
+  visitOf,
+  type WorldOptions,
+} from '../support/worker-parts.js'
 
 const app = 'https://app.example/'
 
@@ -10,9 +15,10 @@ const createWorld = async (options: WorldOptions & { fetch?: Fetch } = {}) => {
   const world = createUnitWorld(options)
   const worker = world.createWorker(options)
   const before = await world.signIn({ idToken: 'the-id-token' })
-  const { authorizationServer, transactions, session } = worker
+  const { authorizationServer, transactions, session, landing } = worker
   const logout = createLogout({
     config: world.config,
+    landing,
     server: authorizationServer,
     transactions,
     session,
@@ -21,7 +27,7 @@ const createWorld = async (options: WorldOptions & { fetch?: Fetch } = {}) => {
   const begin = (input: { returnTo?: string; local?: boolean } = {}) =>
     logout.begin(input, (work) => void kept.push(work))
   const visit = async (url: string) =>
-    (await logout.visit(new URL(url))).headers.get('location') ?? ''
+    (await logout.visit(visitOf(url))).headers.get('location') ?? ''
   return { ...world, ...worker, before, logout, begin, kept, visit }
 }
 
@@ -119,14 +125,14 @@ describe('signing out', () => {
   })
 
   test('is not undone by a failure of a later step (SE-01)', async () => {
-    const { config, transactions, session, authorizationServer, store } = await createWorld()
+    const { authorizationServer, store, ...parts } = await createWorld()
     const broken = {
       ...authorizationServer,
       isReachable: () => Promise.reject(new Error('broken')),
       revoke: () => Promise.reject(new Error('broken')),
     }
     const kept: Promise<unknown>[] = []
-    const logout = createLogout({ config, server: broken, transactions, session })
+    const logout = createLogout({ ...parts, server: broken })
     const done = logout.begin({}, (work) => void kept.push(work.catch(() => {})))
     expect(await done).toMatchObject({ atServer: false })
     expect(await store.read()).toMatchObject({ status: 'ended' })
@@ -170,6 +176,7 @@ describe('a worker that is stopped while somebody signs out', () => {
     })
     const logout = createLogout({
       config: world.config,
+      landing: worker.landing,
       server: { ...authorizationServer, revoke: () => reach('revoking') },
       transactions: {
         ...transactions,
@@ -207,9 +214,9 @@ describe('a worker that is stopped while somebody signs out', () => {
 test('a hint that a stopped worker has taken with it is missing, but the way is not (SE-04)', async () => {
   const { begin, createWorker, config, server } = await createWorld()
   const { url } = await begin()
-  const { authorizationServer, transactions, session } = createWorker()
-  const restarted = createLogout({ config, server: authorizationServer, transactions, session })
-  const away = new URL((await restarted.visit(new URL(url!))).headers.get('location') ?? '')
+  const { authorizationServer: server2, ...parts } = createWorker()
+  const restarted = createLogout({ ...parts, config, server: server2 })
+  const away = new URL((await restarted.visit(visitOf(url!))).headers.get('location') ?? '')
   expect(away.origin + away.pathname).toBe(server.metadata.end_session_endpoint)
   expect(away.searchParams.has('id_token_hint')).toBe(false)
   expect(away.searchParams.get('client_id')).toBe(config.clientId)

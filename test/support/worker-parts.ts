@@ -2,6 +2,7 @@
 import 'fake-indexeddb/auto'
 import type { WireEvent } from '../../src/shared/protocol.js'
 import { assemble, type Parts } from '../../sw/assemble.js'
+import type { Arrival } from '../../sw/http/arrival.js'
 import type { TokenWorkerOptions } from '../../sw/options/options.js'
 import { parseOptions } from '../../sw/options/parse-options.js'
 import type { Platform } from '../../sw/platform.js'
@@ -48,6 +49,19 @@ export interface WorldOptions {
   options?: Partial<TokenWorkerOptions>
   server?: FakeServerOptions
 }
+
+/** A visit of an auth page, as it reaches the worker; by default in a tab. */
+export const visitOf = (
+  url: string | URL,
+  request: Partial<Request> = {},
+  pageId = 'page-1',
+): Arrival => ({
+  url: new URL(url),
+  request: { method: 'GET', destination: 'document', ...request } as Request,
+  pageId,
+  clientId: '',
+  keepAlive: () => {},
+})
 
 /** Signing in with these parts: out, back, and what the page that lands gets. */
 export const createSignIn = ({

@@ -83,7 +83,7 @@ export const startServers = async (options: WorldOptions = {}) => {
   const scopes = [base, options.otherBase ?? []].flat().map((folder) => site.origin + folder)
   const client = {
     clientId,
-    redirectUris: scopes.map((scope) => `${scope}tokenward/callback.html`),
+    redirectUris: scopes.flatMap((scope) => [`${scope}tokenward/callback.html`, `${scope}back`]),
     postLogoutRedirectUris: scopes.map((scope) => `${scope}tokenward/logout.html`),
     origins: [site.origin],
   }

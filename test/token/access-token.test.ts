@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { TokenError } from '../../src/shared/errors.js'
+import { interactionCodes, TokenError } from '../../src/shared/errors.js'
 import { withTokens } from '../../sw/session/active-record.js'
 import type { ActiveRecord, SessionRecord } from '../../sw/session/records.js'
 import { createRenewal } from '../../sw/token/renewal.js'
@@ -594,8 +594,29 @@ describe('the end of a session', () => {
     expect(await world.store.read()).toMatchObject({ status: 'ended', reason: 'ended' })
     expect(asked).toHaveLength(1)
     const ends = world.events.filter(({ type }) => type === 'signed-out')
-    expect(ends).toEqual([{ type: 'signed-out', reason: 'ended' }])
+    expect(ends).toEqual([{ type: 'signed-out', reason: 'ended', code: 'login_required' }])
   })
+
+  test.each(interactionCodes)(
+    'brings %s to the app, with the event, with the session and with renew()',
+    async (code) => {
+      const error = new TokenError(code, 'No.')
+      const world = await createWorld({
+        silentLogin: silently({ kind: 'refused', error }).silentLogin,
+      })
+      world.server.answers.push(invalidGrant)
+      const calls = world.pageCalls('page-1', () => {})
+      await expect(calls.renew()).rejects.toMatchObject({ code })
+      expect(world.events).toContainEqual({ type: 'signed-out', reason: 'ended', code })
+      expect(await calls.session()).toEqual({ ended: 'ended', code })
+      // A worker that is stopped before it answers is asked again.
+      const next = world.createWorker().pageCalls('page-1', () => {})
+      await expect(next.renew()).rejects.toMatchObject({ code })
+      await calls.logout({ local: true })
+      await expect(calls.renew()).rejects.toMatchObject({ code: 'signed_out' })
+      expect(await calls.session()).toEqual({ ended: 'logout' })
+    },
+  )
 
   test('is told once, however many requests and workers meet it (SE-12)', async () => {
     const { silentLogin } = silently(refused)

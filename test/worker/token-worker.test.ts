@@ -274,8 +274,9 @@ describe('a token worker', () => {
     const answers = await Promise.all(Array.from({ length: 5 }, () => world.fetchApi()))
     for (const answer of answers) expect(answer).toEqual({ authorization: null })
     const ends = page.events.filter(({ type }) => type === 'signed-out')
-    expect(ends).toEqual([{ type: 'signed-out', reason: 'ended' }])
-    expect(await world.call('session')).toEqual({ ended: 'ended' })
+    const code = 'login_required'
+    expect(ends).toEqual([{ type: 'signed-out', reason: 'ended', code }])
+    expect(await world.call('session')).toEqual({ ended: 'ended', code })
   })
 
   test('never sends a token to an endpoint of the server, though a rule covers it (CF-02)', async () => {
@@ -1122,7 +1123,59 @@ describe('listen()', () => {
     const claiming = listen({}, true)
     await Promise.all(claiming.dispatch('activate').waiting)
     expect(claiming.browser.claims).toBe(1)
-    expect(claiming.dispatch('install').waiting).toEqual([])
+  })
+
+  test('asks the browser for every visit of an auth page, whatever its query', async () => {
+    const addRoutes = vi.fn()
+    const { dispatch } = listen({ redirectUri: `${app}back` })
+    const { waiting, reachedOthers } = dispatch('install', { addRoutes })
+    await Promise.all(waiting)
+    // The worker's other listeners have an installation of their own.
+    expect(reachedOthers).toBe(true)
+    const pages = ['tokenward/login.html', 'tokenward/silent.html', 'back', 'tokenward/done.html']
+    expect(addRoutes.mock.calls).toEqual([
+      [
+        {
+          condition: {
+            or: [...pages, 'tokenward/logout.html'].map((page) => ({
+              urlPattern: { baseURL: app + page, search: '*' },
+            })),
+          },
+          source: 'fetch-event',
+        },
+      ],
+    ])
+  })
+
+  test.each([
+    ['does not know routes', {}],
+    ['refuses them', { addRoutes: () => Promise.reject(new TypeError('no')) }],
+    [
+      'throws at them',
+      {
+        addRoutes: () => {
+          throw new TypeError('no')
+        },
+      },
+    ],
+  ])('is installed in a browser that %s', async (_title, more) => {
+    await Promise.all(listen({}).dispatch('install', more).waiting)
+  })
+
+  test('hands the auth pages to nobody else where they cannot be routed', async () => {
+    vi.stubGlobal('self', new EventTarget())
+    const staticRoutes = vi.fn()
+    const { worker } = createWorld().start()
+    worker.listen({ staticRoutes })
+    const waiting: Promise<unknown>[] = []
+    const event = Object.assign(new Event('install'), {
+      waitUntil: (work: Promise<unknown>) => void waiting.push(work),
+      addRoutes: () => Promise.reject(new TypeError('no')),
+    })
+    self.dispatchEvent(event)
+    await Promise.all(waiting)
+    expect(waiting).toHaveLength(1)
+    expect(staticRoutes).not.toHaveBeenCalled()
   })
 
   test('lets the installation of a wrong worker fail, after telling the pages why (CF-03)', async () => {
