@@ -1,6 +1,7 @@
 import type { TokenError } from '../../src/shared/errors.js'
 import type { AuthPage } from '../../src/shared/protocol.js'
 import type { Platform } from '../platform.js'
+import { hintOf } from '../session/active-record.js'
 import type { RequestSecrets } from '../session/records.js'
 import type { Store } from '../session/store.js'
 import { randomId } from '../values/random-id.js'
@@ -14,7 +15,12 @@ import { createExchange } from './exchange.js'
 import { createGrants, type Grants } from './grants.js'
 import { createIdTokens, type RefreshedIdToken } from './id-token.js'
 import type { IdTokenSignature } from './jwks.js'
-import { createMetadataSource, type MetadataConfig } from './metadata.js'
+import { readJwt } from './jwt.js'
+import {
+  type AuthorizationServerMetadata,
+  createMetadataSource,
+  type MetadataConfig,
+} from './metadata.js'
 
 export type { SignIn } from './grants.js'
 
@@ -57,15 +63,17 @@ export interface AuthorizationServer extends Grants {
    * nor the configuration has a URL for it.
    */
   logoutUrl(state: string, idToken?: string): Promise<string | undefined>
+  /**
+   * The ID token, as a hint for a logout; undefined if the server no longer publishes the key that
+   * signed it, since many answer with an error page then.
+   */
+  checkHint(idToken: string | undefined): Promise<string | undefined>
 }
 
 /** Signing out waits no longer than this for a server. ms */
 const goodbyeLimit = 5_000
 
-/** A server may refuse a longer URL. */
-const mostUrlCharacters = 8 * 1024
-
-/** The URL of a logout request, with the hint if it fits: `client_id` says enough. */
+/** The URL of a logout request; without a hint, `client_id` says enough. */
 const endSessionUrl = (
   endpoint: string,
   {
@@ -80,8 +88,8 @@ const endSessionUrl = (
   params.set('client_id', clientId)
   params.set('post_logout_redirect_uri', postLogoutRedirectUri)
   params.set('state', state)
-  const fits = url.href.length + idToken.length < mostUrlCharacters
-  if (idToken && fits) params.set('id_token_hint', idToken)
+  const hint = hintOf({ idToken })
+  if (hint) params.set('id_token_hint', hint)
   return url.href
 }
 
@@ -159,6 +167,16 @@ export function createAuthorizationServer({
           read: async () => true,
         })
         .catch(() => false),
+
+    checkHint: async (idToken) => {
+      const { kid } = readJwt(idToken ?? '', 0)
+      const { jwks_uri: url } = await metadata().catch(() => ({}) as AuthorizationServerMetadata)
+      if (!kid || !url) return idToken
+      const found = exchange.readDocument({ what: 'keys', url, limit: goodbyeLimit })
+      const { keys } = await found.catch(() => ({}) as Record<string, unknown>)
+      const isListed = !Array.isArray(keys) || keys.some((key) => key?.kid === kid)
+      return isListed ? idToken : undefined
+    },
 
     logoutUrl: async (state, idToken = '') => {
       const { end_session_endpoint: endpoint } = await metadata()

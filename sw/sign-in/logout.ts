@@ -1,5 +1,6 @@
 import type { AuthPage, LogoutStart } from '../../src/shared/protocol.js'
 import type { AuthorizationServer } from '../server/authorization-server.js'
+import { hintOf } from '../session/active-record.js'
 import type { WorkerSession } from '../session/session.js'
 import { redirectBack, redirectTo } from './auth-response.js'
 import { safeReturnTo, type Transactions } from './transactions.js'
@@ -30,7 +31,7 @@ export function createLogout({
   session,
 }: {
   config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
-  server: Pick<AuthorizationServer, 'logoutUrl' | 'revoke' | 'isReachable'>
+  server: Pick<AuthorizationServer, 'logoutUrl' | 'checkHint' | 'revoke' | 'isReachable'>
   transactions: Pick<Transactions, 'begin' | 'depart' | 'arrive' | 'finish' | 'outcomeOf'>
   session: Pick<WorkerSession, 'end'>
 }): Logout {
@@ -55,9 +56,14 @@ export function createLogout({
       const ended = await session.end('logout')
       if (ended?.refreshToken !== undefined) keepAlive(server.revoke(ended.refreshToken))
       const back = input.returnTo === undefined && input.local ? {} : { url: returnTo }
-      if (input.local || !(await canEndAtServer())) return { ...back, atServer: false }
+      if (input.local) return { ...back, atServer: false }
+      const [canEnd, idToken] = await Promise.all([
+        canEndAtServer(),
+        server.checkHint(hintOf(ended)),
+      ])
+      if (!canEnd) return { ...back, atServer: false }
       const ticket = await transactions.begin({ kind: 'logout', returnTo })
-      hint = { ticket, idToken: ended?.idToken }
+      hint = { ticket, idToken }
       return { url: `${authUrls.logout}?ticket=${ticket}`, atServer: true }
     },
 

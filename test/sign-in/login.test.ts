@@ -437,6 +437,28 @@ describe('a silent login', () => {
     expect(searchParams.get('id_token_hint')).toBe(before.idToken)
   })
 
+  test('goes without a hint that is long, was refused, or has just failed', async () => {
+    const { leave, silent, before, session } = await ready()
+    const hint = async (more: Partial<BegunTransaction> = {}) =>
+      new URL((await leave({ ...silent, ...more })).url).searchParams.get('id_token_hint')
+    const change = (more: Partial<ActiveRecord>) =>
+      session.changeOwn(before.session, (current) => ({ ...current, ...more }))
+    expect(await hint({ hintless: true })).toBeNull()
+    await change({ idToken: 'x'.repeat(4_000) })
+    expect(await hint()).toHaveLength(4_000)
+    await change({ idToken: 'x'.repeat(4_001) })
+    expect(await hint()).toBeNull()
+    await change({ idToken: before.idToken, hintRefused: true })
+    expect(await hint()).toBeNull()
+  })
+
+  test('brings a new hint, which the server has not refused yet', async () => {
+    const { signInAs, silent, before, stored, session } = await ready()
+    await session.changeOwn(before.session, (current) => ({ ...current, hintRefused: true }))
+    await signInAs('alice', silent)
+    expect((await stored()).hintRefused).toBeUndefined()
+  })
+
   test('asks with prompt=none also where the app asks for another prompt (SI-08)', async () => {
     const options: Partial<TokenWorkerOptions> = { authorizationParams: { prompt: 'consent' } }
     const { leave } = createWorld({ options })

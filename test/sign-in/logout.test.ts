@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import type { ActiveRecord } from '../../sw/session/records.js'
 import { createSession } from '../../sw/session/session.js'
 import { createLogout } from '../../sw/sign-in/logout.js'
+import { json, jwt } from '../support/fake-authorization-server.js'
 import { type Fetch, noNetwork, settle } from '../support/fake-platform.js'
 import { createUnitWorld, readDatabase, type WorldOptions } from '../support/worker-parts.js'
 
@@ -52,6 +54,43 @@ describe('signing out', () => {
     expect(await logout.outcome(url!)).toEqual({ server: 'unknown' })
     expect(await visit(`${app}tokenward/logout.html?state=${params['state']}`)).toBe(`${app}#`)
     expect(await logout.outcome(url!)).toEqual({ server: 'ended' })
+  })
+
+  const idToken = jwt({ sub: 'alice' }, { alg: 'RS256', kid: 'old' })
+  const published = (...kids: string[]) => ({
+    keys: () => json({ keys: kids.map((kid) => ({ kid })) }),
+  })
+  test.each<[string, boolean, WorldOptions['server'], Partial<ActiveRecord>]>([
+    ['whose key the server still publishes', true, published('new', 'old'), {}],
+    ['whose key the server no longer publishes', false, published('new'), {}],
+    ['whose keys cannot be had', true, { keys: () => new Response('', { status: 503 }) }, {}],
+    ['whose keys are none', true, { keys: () => json({ keys: 'none' }) }, {}],
+    ['that a silent login was refused with', false, published('old'), { hintRefused: true }],
+    ['that is too long for some servers', false, published('old'), { idToken: 'x'.repeat(4_001) }],
+  ])(
+    'with a hint %s: it is sent? %s; the way back is there',
+    async (_title, sent, server, more) => {
+      const { begin, visit, session, config } = await createWorld({ server })
+      await session.changeOwn('session-1', (current) => ({ ...current, idToken, ...more }))
+      const { url, atServer } = await begin()
+      expect(atServer).toBe(true)
+      const { searchParams } = new URL(await visit(url!))
+      expect(searchParams.get('id_token_hint')).toBe(sent ? idToken : null)
+      expect(searchParams.get('client_id')).toBe(config.clientId)
+      expect(searchParams.get('post_logout_redirect_uri')).toBe(`${app}tokenward/logout.html`)
+      const back = `${app}tokenward/logout.html?state=${searchParams.get('state')}`
+      expect(await visit(back)).toBe(`${app}#`)
+    },
+  )
+
+  test('does not wait for keys longer than for the server itself', async () => {
+    const { begin, session, browser } = await createWorld({
+      server: { keys: () => new Promise(() => {}) },
+    })
+    await session.changeOwn('session-1', (current) => ({ ...current, idToken }))
+    const done = begin()
+    await browser.pass(5_000)
+    expect(await done).toMatchObject({ atServer: true })
   })
 
   test('comes back to where the page wants', async () => {
