@@ -23,8 +23,12 @@ export interface MetadataConfig {
 
 /** The server's metadata, wherever it comes from. */
 export interface MetadataSource {
-  /** The metadata: given, remembered, stored for a day, or discovered; an old one if need be. */
-  get(): Promise<AuthorizationServerMetadata>
+  /**
+   * The metadata: given, remembered, stored for a day, or discovered; an old one if need be.
+   *
+   * @param anew What is known does not fit what the server does: asks for it, unless it is given
+   */
+  get(anew?: boolean): Promise<AuthorizationServerMetadata>
   /** The endpoints that never get a token (see `endpointOf`); empty until they are known. */
   endpoints(): readonly string[]
   /** Takes the endpoints from the stored metadata, however old, without asking the server. */
@@ -152,10 +156,12 @@ export function createMetadataSource({
       if (stored) endpoints = endpointsOf(stored.metadata)
     },
 
-    get: async () => {
-      if (known) return known
+    get: async (anew) => {
+      if (known && (!anew || config.metadata)) return known
       const stored = await readStored().catch(() => undefined)
-      if (stored && ageOf(stored.fetchedAt, now()) < metadataLife) return remember(stored.metadata)
+      if (stored && !anew && ageOf(stored.fetchedAt, now()) < metadataLife) {
+        return remember(stored.metadata)
+      }
       try {
         return await refetch(stored)
       } catch (error) {

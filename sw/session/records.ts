@@ -142,6 +142,8 @@ export interface StoredMetadata {
 export interface StoredKeys {
   keys: JsonWebKey[]
   fetchedAt: number
+  /** They were fetched for a token that none of them fits. */
+  inVain?: boolean
 }
 
 /** What DPoP keeps beside the keys of the sessions. */
