@@ -13,7 +13,7 @@ import type { Trace } from '../trace.js'
 import { must } from '../values/must.js'
 import { isRecord } from '../values/shape.js'
 import { explainOptions } from './explain-options.js'
-import { either, scopesIn, seconds } from './option-values.js'
+import { either, isListOf, scopesIn, seconds } from './option-values.js'
 import type { TokenWorkerOptions } from './options.js'
 import { parseApis } from './parse-apis.js'
 
@@ -108,6 +108,12 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     'idTokenSignature',
     'must be jwks().',
   )
+  const { trustedAudiences } = options
+  must(
+    trustedAudiences === undefined || isListOf(trustedAudiences, /./),
+    'trustedAudiences',
+    "must be a list of strings, like ['https://api.example.com/'].",
+  )
   const authUrls = parseAuthUrls(options, root)
   const { rules, scopes, resource } = parseApis(options.apis, root)
   return {
@@ -125,6 +131,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     authUrls,
     root: root.href,
     idTokenSignature,
+    trustedAudiences,
     logoutUrl,
     trace,
   }

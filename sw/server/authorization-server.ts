@@ -1,5 +1,6 @@
 import type { TokenError } from '../../src/shared/errors.js'
 import type { AuthPage } from '../../src/shared/protocol.js'
+import { dateOf } from '../http/date.js'
 import type { Platform } from '../platform.js'
 import { hintOf } from '../session/active-record.js'
 import type { RequestSecrets } from '../session/records.js'
@@ -13,7 +14,7 @@ import {
 import type { Dpop } from './dpop.js'
 import { createExchange } from './exchange.js'
 import { createGrants, type Grants } from './grants.js'
-import { createIdTokens, type RefreshedIdToken } from './id-token.js'
+import { createIdTokens, type IdTokensConfig, type RefreshedIdToken } from './id-token.js'
 import type { IdTokenSignature } from './jwks.js'
 import { readJwt } from './jwt.js'
 import {
@@ -32,7 +33,7 @@ export interface LogoutContext {
 }
 
 /** What the authorization server's part needs of the configuration. */
-export interface ServerConfig extends MetadataConfig, AuthorizationRequestConfig {
+export interface ServerConfig extends MetadataConfig, AuthorizationRequestConfig, IdTokensConfig {
   /** Absolute URLs of the auth pages, without query. `callback` is the redirect URI. */
   authUrls: Readonly<Record<AuthPage, string>>
   idTokenSignature?: IdTokenSignature
@@ -52,7 +53,7 @@ export interface AuthorizationServer extends Grants {
   /** Judges the ID token of a refresh against the session it is for (OIDC Core 12.2). */
   readIdToken(
     idToken: string,
-    session: { subject?: string; accessToken?: string },
+    session: { subject?: string; accessToken?: string; idToken?: string },
   ): Promise<RefreshedIdToken>
   /** Revokes a refresh token (RFC 7009) if the server can be reached and supports it. */
   revoke(refreshToken: string): Promise<void>
@@ -112,13 +113,23 @@ export function createAuthorizationServer({
   const exchange = createExchange({ issuer, platform })
   const source = createMetadataSource({ config, store, exchange, now, reportProblem })
   const metadata = source.get
+  // An answer of the app's own origin always shows its `Date`.
+  const siteTime = () =>
+    exchange
+      .send({
+        url: authUrls.done,
+        init: { method: 'HEAD' },
+        limit: goodbyeLimit,
+        read: async (response) => dateOf(response),
+      })
+      .catch(() => Number.NaN)
   const checkSignature = config.idTokenSignature?.createCheck({
     store,
     now,
     metadata,
     readKeySet: (url) => exchange.readDocument({ what: 'keys', url }),
   })
-  const idTokens = createIdTokens({ config, metadata, now, checkSignature })
+  const idTokens = createIdTokens({ config, metadata, now, siteTime, checkSignature })
   const grants = createGrants({ config, exchange, metadata, idTokens, platform, dpop })
 
   return {

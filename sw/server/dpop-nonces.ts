@@ -1,3 +1,4 @@
+import { dateOf } from '../http/date.js'
 import type { Platform } from '../platform.js'
 import type { DpopState } from '../session/records.js'
 import type { Store } from '../session/store.js'
@@ -104,9 +105,8 @@ export function createDpopClocks({ now }: Pick<Platform, 'now'>): DpopClocks {
   return {
     secondsAt: (origin) => Math.floor(now() / 1000) + (ahead.get(origin) ?? 0),
 
-    correct: ({ headers }, { origin, sentAt }) => {
-      // biome-ignore lint/style/noRestrictedGlobals: it reads a text here, not the clock.
-      const time = Date.parse(headers.get('date') ?? '')
+    correct: (response, { origin, sentAt }) => {
+      const time = dateOf(response)
       // The header has whole seconds, and the server wrote it at some time since the request.
       const least = Math.floor((time - now()) / 1000)
       const most = Math.ceil((time + 1000 - sentAt) / 1000)

@@ -191,6 +191,13 @@ describe('a bad configuration is refused by name (CF-02)', () => {
       /more than one resource \(urn:a, urn:b\)/,
     ],
     ['jwks without its brackets', { idTokenSignature: jwks }, /must be jwks\(\)/],
+    [
+      'an audience that is no list',
+      { trustedAudiences: 'urn:a' },
+      /trustedAudiences must be a list/,
+    ],
+    ['an empty audience', { trustedAudiences: [''] }, /trustedAudiences must be a list/],
+    ['an audience that is none', { trustedAudiences: [5] }, /trustedAudiences must be a list/],
     ['a scope that is a list', { scope: ['openid'] }, /scope must be a string/],
     ['authorizationParams that are a string', { authorizationParams: 'a=b' }, /must be an object/],
     ['authorizationParams that are a list', { authorizationParams: [] }, /must be an object/],
