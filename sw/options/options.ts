@@ -163,7 +163,10 @@ export interface TokenWorkerOptions {
    * @default []
    */
   trustedAudiences?: string[]
-  /** Builds the logout URL for servers whose metadata has no `end_session_endpoint`. */
+  /**
+   * Builds the logout URL, for servers whose metadata has no `end_session_endpoint`, or one that
+   * wants other parameters than OpenID Connect's (`logout_uri` at Cognito).
+   */
   logoutUrl?: (context: LogoutContext) => string
   /** Gets each step of the worker's work, without secrets. For demos and debugging. */
   trace?: Trace

@@ -25,7 +25,7 @@ import {
 
 export type { SignIn } from './grants.js'
 
-/** What the option `logoutUrl` gets to build a URL for servers without `end_session_endpoint`. */
+/** What the option `logoutUrl` gets to build a URL. */
 export interface LogoutContext {
   clientId: string
   /** `<scope>tokenward/logout.html`: register it as a post-logout redirect URI. */
@@ -182,7 +182,7 @@ export function createAuthorizationServer({
     checkHint: async (idToken) => {
       const { kid } = readJwt(idToken ?? '', 0)
       const { jwks_uri: url } = await metadata().catch(() => ({}) as AuthorizationServerMetadata)
-      if (!kid || !url) return idToken
+      if (!kid || !url || config.logoutUrl) return idToken
       const found = exchange.readDocument({ what: 'keys', url, limit: goodbyeLimit })
       const { keys } = await found.catch(() => ({}) as Record<string, unknown>)
       const isListed = !Array.isArray(keys) || keys.some((key) => key?.kid === kid)
@@ -190,10 +190,11 @@ export function createAuthorizationServer({
     },
 
     logoutUrl: async (state, idToken = '') => {
-      const { end_session_endpoint: endpoint } = await metadata()
       const context: LogoutContext = { clientId, postLogoutRedirectUri: authUrls.logout }
-      if (!endpoint) return config.logoutUrl?.(context)
-      return endSessionUrl(endpoint, { ...context, state, idToken })
+      // The app knows its server better than the metadata do.
+      if (config.logoutUrl) return config.logoutUrl(context)
+      const { end_session_endpoint: endpoint } = await metadata()
+      return endpoint && endSessionUrl(endpoint, { ...context, state, idToken })
     },
   }
 }

@@ -15,7 +15,7 @@ export interface Logout {
     input: { returnTo?: string; local?: boolean },
     keepAlive: (work: Promise<unknown>) => void,
   ): Promise<LogoutStart>
-  /** `logout.html`: out with a ticket, back with the `state` it was traded for. */
+  /** `logout.html`: out with a ticket, back with the `state` it was traded for, or with nothing. */
   visit(url: URL): Promise<Response>
   /** Did the server send the browser back from the logout that began at this URL? */
   outcome(url: string): Promise<{ server: 'ended' | 'unknown' }>
@@ -32,7 +32,10 @@ export function createLogout({
 }: {
   config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
   server: Pick<AuthorizationServer, 'logoutUrl' | 'checkHint' | 'revoke' | 'isReachable'>
-  transactions: Pick<Transactions, 'begin' | 'depart' | 'arrive' | 'finish' | 'outcomeOf'>
+  transactions: Pick<
+    Transactions,
+    'begin' | 'depart' | 'arrive' | 'takeLogout' | 'finish' | 'outcomeOf'
+  >
   session: Pick<WorkerSession, 'end'>
 }): Logout {
   /**
@@ -77,6 +80,7 @@ export function createLogout({
         return away === undefined ? redirectBack(departure.transaction.returnTo) : redirectTo(away)
       }
       const state = url.searchParams.get('state') ?? undefined
+      if (!url.search) return redirectBack((await transactions.takeLogout()) ?? root)
       const transaction = await transactions.arrive(state)
       if (!transaction || state === undefined) return redirectBack(root)
       if (transaction.kind === 'logout') await transactions.finish(state, transaction, 'logged-out')

@@ -31,6 +31,11 @@ export interface Transactions {
    * the outcome instead.
    */
   arrive(state: string | undefined): Promise<Transaction | Outcome | undefined>
+  /**
+   * Takes the youngest logout that is under way, and gives where it ends: some servers send no
+   * `state` back.
+   */
+  takeLogout(): Promise<string | undefined>
   /** Writes down how it ended, for a second arrival and for the one who waits. */
   finish(state: string, transaction: Transaction, result: Outcome['result']): Promise<void>
   /**
@@ -138,6 +143,19 @@ export function createTransactions({
         await store.putOutcome(taken.report, outcome(taken.returnTo, 'exchanging'))
       }
       return taken
+    },
+
+    takeLogout: async () => {
+      const all = (await store.listTransactions()).flatMap(([key, entry]) =>
+        entry?.kind === 'logout' && entry.report ? [{ ...entry, key, report: entry.report }] : [],
+      )
+      const [youngest] = all.sort((a, b) => b.createdAt - a.createdAt)
+      if (!youngest) return
+      const { key, report, returnTo } = youngest
+      const ended = outcome(returnTo, 'logged-out')
+      await store.takeTransaction(key, () => ended)
+      await store.putOutcome(report, ended)
+      return returnTo
     },
 
     finish: async (state, { returnTo, report }, result) => {

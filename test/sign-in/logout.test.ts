@@ -148,6 +148,16 @@ describe('signing out', () => {
     expect(await visit(url!)).toMatch(/^https:\/\/login\.example\/v2\/logout\?c=client-/)
   })
 
+  test('uses the logoutUrl of the app also where the server names one', async () => {
+    const { begin, visit, server } = await createWorld({
+      options: { logoutUrl: ({ clientId }) => `https://login.example/out?logout_uri=${clientId}` },
+    })
+    const { url, atServer } = await begin()
+    expect(atServer).toBe(true)
+    expect(await visit(url!)).toMatch(/^https:\/\/login\.example\/out\?logout_uri=client-/)
+    expect(server.requests.map(({ url }) => url)).not.toContain(server.metadata.jwks_uri)
+  })
+
   test('works where nobody is signed in, and says nothing then', async () => {
     const { begin, session, events, server, kept } = await createWorld()
     await session.end('logout')
@@ -284,6 +294,30 @@ describe('a visit of logout.html', () => {
     const { visit, transactions } = await createWorld()
     const ticket = await transactions.begin({ kind: 'login', returnTo: app })
     expect(await visit(`${app}tokenward/logout.html?ticket=${ticket}`)).toBe(`${app}#`)
+  })
+
+  test('without a state ends the logout that is under way, and only that', async () => {
+    const { begin, visit, logout, transactions, browser } = await createWorld()
+    const back = `${app}tokenward/logout.html`
+    const first = (await begin({ returnTo: `${app}other?bye=1` })).url!
+    // It has not left yet, and neither has a sign-in anything to do with it.
+    const login = await transactions.begin({ kind: 'login', returnTo: `${app}in` })
+    await transactions.depart(login, ['login'])
+    expect(await visit(back)).toBe(`${app}#`)
+    const state = new URL(await visit(first)).searchParams.get('state')
+    expect(await visit(`${back}?state=made-up`)).toBe(`${app}#`)
+    expect(await visit(back)).toBe(`${app}other?bye=1#`)
+    expect(await logout.outcome(first)).toEqual({ server: 'ended' })
+    expect(await visit(back)).toBe(`${app}#`)
+    expect(await visit(`${back}?state=${state}`)).toBe(`${app}other?bye=1#`)
+    // Of two, the younger.
+    await visit((await begin({ returnTo: `${app}a` })).url!)
+    browser.setClock(1)
+    await visit((await begin({ returnTo: `${app}b` })).url!)
+    expect([await visit(back), await visit(back)]).toEqual([`${app}b#`, `${app}a#`])
+    await visit((await begin({ returnTo: `${app}late` })).url!)
+    browser.setClock(3_600_001)
+    expect(await visit(back)).toBe(`${app}#`)
   })
 
   test('a second time with the same state leads to the same page', async () => {
