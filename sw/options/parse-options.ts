@@ -32,10 +32,13 @@ export interface Config
 }
 
 /** The issuer, with its metadata if the app gives them. */
-const parseIssuer = (given: unknown, root: URL): Pick<Config, 'issuer' | 'metadata'> => {
+const parseIssuer = (
+  { issuer: given, idTokenSignature, logoutUrl }: TokenWorkerOptions,
+  root: URL,
+): Pick<Config, 'issuer' | 'metadata'> => {
   const { issuer } = isRecord(given) ? given : { issuer: given }
   plainUrl('issuer', issuer, root)
-  const checked = { issuer: issuer as string, root: root.href }
+  const checked = { issuer: issuer as string, root: root.href, idTokenSignature, logoutUrl }
   return {
     issuer: checked.issuer,
     metadata: isRecord(given) ? checkMetadata(given, checked) : undefined,
@@ -52,7 +55,14 @@ const parseAuthUrls = (options: TokenWorkerOptions, root: URL): Config['authUrls
   )
   const page = (name: AuthPage) => new URL(`${authPath}${name}.html`, root).href
   const { redirectUri: callback = page('callback') } = options
-  const { href } = plainUrl('redirectUri', callback, root)
+  const { href, pathname } = plainUrl('redirectUri', callback, root)
+  // The worker would take each visit of that page for an answer of the server, and redirect it.
+  must(
+    href !== root.href && !/\/((index|default)\.[^/]*)?$/i.test(pathname),
+    `redirectUri "${callback}"`,
+    'is a page of the app, and has to be a URL of its own, where nothing else is shown. Register ' +
+      `${page('callback')} at the server, which needs no option here.`,
+  )
   must(
     href.startsWith(root.href),
     `redirectUri "${callback}"`,
@@ -96,7 +106,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   if (DEVELOPMENT) explainOptions(options)
   const root = new URL(scope)
   const { clientId, storage = 'indexeddb', dpop, idTokenSignature, logoutUrl, trace } = options
-  const server = parseIssuer(options.issuer, root)
+  const server = parseIssuer(options, root)
   must(clientId && typeof clientId === 'string', 'clientId', 'must be a string.')
   // A value of another kind could leave tokens unbound, or a sign-out without effect.
   for (const [name, value] of Object.entries({ dpop, logoutUrl, trace })) {

@@ -82,8 +82,8 @@ export function createExchange({
       ? new TokenError(
           code,
           `No answer from ${url}. The server is down, or does not allow this origin (CORS), or ` +
-            "the worker script's Content-Security-Policy lacks it in connect-src, or an ad " +
-            'blocker stops it.',
+            'answers with a redirect, which is not followed, or the Content-Security-Policy of ' +
+            'the worker script lacks it in connect-src, or an ad blocker stops it.',
           cause,
         )
       : new TokenError('offline', 'There is no network.', cause)

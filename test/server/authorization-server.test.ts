@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import type { TokenError } from '../../src/shared/errors.js'
+import { jwks } from '../../sw/server/jwks.js'
 import { randomId } from '../../sw/values/random-id.js'
 import { json, jwt } from '../support/fake-authorization-server.js'
 import { createUnitWorld, type WorldOptions } from '../support/worker-parts.js'
@@ -368,8 +369,14 @@ describe('the metadata', () => {
     ['a token endpoint with http', { token_endpoint: 'http://login.example/token' }],
     ['no token endpoint', { token_endpoint: undefined }],
     ['a token endpoint that is a list', { token_endpoint: ['https://login.example/t'] as never }],
-    ['a revocation endpoint with http', { revocation_endpoint: 'http://login.example/r' }],
     ['a logout endpoint that is a script', { end_session_endpoint: 'javascript:alert(1)' }],
+    [
+      'an endpoint for pushed requests with http, if it wants them',
+      {
+        require_pushed_authorization_requests: true,
+        pushed_authorization_request_endpoint: 'http://login.example/par',
+      },
+    ],
     ['PKCE without S256', { code_challenge_methods_supported: ['plain'] }],
     ['nonsense for PKCE', { code_challenge_methods_supported: 5 as never }],
   ])('with %s is refused', async (_title, metadata) => {
@@ -420,6 +427,52 @@ describe('the metadata', () => {
     expect(error.message).toMatch(/CORS.*Content-Security-Policy.*ad blocker/)
     browser.online = false
     expect((await failure(ask())).code).toBe('offline')
+  })
+
+  describe('whose members are bad, but not used', () => {
+    const bad = [null, '', 'http://login.example/x', 5, 'nonsense', {}]
+    test.each([
+      ...['revocation_endpoint', 'jwks_uri', 'pushed_authorization_request_endpoint'],
+      ...['userinfo_endpoint', 'introspection_endpoint', 'mtls_endpoint_aliases'],
+    ])('keep nobody out: %s', async (name) => {
+      for (const value of bad) {
+        const metadata = { [name]: value as never }
+        const { as, server, signIn } = createWorld({ server: { metadata } })
+        expect(await signIn()).toHaveProperty('subject', 'alice')
+        await as.revoke('r')
+        expect(await as.logoutUrl('s')).toContain('https://login.example/logout?')
+        for (const { url } of server.requests) expect(url).toMatch(/^https:/)
+      }
+    })
+
+    test.each([null, ''])('keep nobody out: end_session_endpoint %j', async (value) => {
+      const metadata = { end_session_endpoint: value as never }
+      const { as, signIn } = createWorld({ server: { metadata } })
+      expect(await signIn()).toHaveProperty('subject', 'alice')
+      expect(await as.logoutUrl('s')).toBeUndefined()
+    })
+
+    test('keep nobody out where the app has its own logoutUrl', async () => {
+      const metadata = { end_session_endpoint: 'http://login.example/logout' }
+      const options = { logoutUrl: () => 'https://login.example/bye' }
+      const { as, signIn } = createWorld({ server: { metadata }, options })
+      expect(await signIn()).toHaveProperty('subject', 'alice')
+      expect(await as.logoutUrl('s')).toBe('https://login.example/bye')
+    })
+
+    test('are refused by name once they are: the keys with idTokenSignature', async () => {
+      const metadata = { jwks_uri: 'http://login.example/keys' }
+      const options = { idTokenSignature: jwks() }
+      const error = await failure(createWorld({ server: { metadata }, options }).signIn())
+      expect(error.code).toBe('invalid_configuration')
+      expect(error.message).toContain('jwks_uri must use https')
+    })
+  })
+
+  test('of another name says that neither will do for both, and what will', async () => {
+    const metadata = { issuer: 'https://identity.oraclecloud.com/' }
+    const { message } = await failure(createWorld({ server: { metadata } }).signIn())
+    expect(message).toMatch(/metadata by hand/)
   })
 
   test('may name a userinfo endpoint: it is never asked (TK-13)', async () => {
