@@ -8,7 +8,7 @@ export interface DpopNonces {
   /** Reads, once, what an earlier worker has stored. */
   load(): Promise<void>
   of(origin: string): string | undefined
-  /** Takes the nonce in an answer, and gives it. */
+  /** Takes the nonce in an answer, if it is good, and gives it. */
   note(response: Response, origin: string): string | null
   /** Forgets all. */
   clear(): void
@@ -34,10 +34,10 @@ export interface DpopClocks {
 export const mostSkew = 600
 
 /**
- * A nonce as RFC 9449 8.1 has it, and not too long. A script may have stored another one: servers
- * refuse a header that is too long without an answer that brings the next nonce.
+ * A nonce as RFC 9449 8.1 has it, and not too long, whoever it comes from: servers refuse a header
+ * that is too long without an answer that brings the next nonce.
  */
-const storedNonce = /^[!#-[\]-~]{1,2000}$/
+const goodNonce = /^[!#-[\]-~]{1,2000}$/
 
 export function createDpopNonces({
   store,
@@ -54,7 +54,7 @@ export function createDpopNonces({
   const readStored = async () => {
     const stored = await store.readDpop().catch(() => undefined)
     for (const [origin, nonce] of Object.entries(stored?.nonces ?? {})) {
-      const isOne = typeof nonce === 'string' && storedNonce.test(nonce)
+      const isOne = typeof nonce === 'string' && goodNonce.test(nonce)
       if (isOne && !nonces.has(origin)) nonces.set(origin, nonce)
     }
   }
@@ -84,7 +84,8 @@ export function createDpopNonces({
 
     note: ({ headers }, origin) => {
       const nonce = headers.get('dpop-nonce')
-      if (nonce !== null && nonce !== nonces.get(origin)) {
+      if (nonce === null || !goodNonce.test(nonce)) return null
+      if (nonce !== nonces.get(origin)) {
         nonces.set(origin, nonce)
         save()
       }

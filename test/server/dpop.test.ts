@@ -915,6 +915,21 @@ describe('at an API', () => {
     expect(server.tokenRequests()).toEqual([])
   })
 
+  test('a nonce that no header should carry is not taken, and the one before it stays', async () => {
+    const { worker, calls, apiOptions } = await signedIn()
+    apiOptions.headers = { 'dpop-nonce': 'good' }
+    await worker.fetch()
+    for (const nonce of ['x'.repeat(2_001), 'two words', '"']) {
+      apiOptions.headers = { 'dpop-nonce': nonce }
+      expect((await worker.fetch()).status).toBe(200)
+      expect(calls.at(-1)?.checked?.claims['nonce']).toBe('good')
+    }
+    apiOptions.headers = { 'dpop-nonce': 'x'.repeat(2_000) }
+    await worker.fetch()
+    await worker.fetch()
+    expect(calls.at(-1)?.checked?.claims['nonce']).toHaveLength(2_000)
+  })
+
   test('each origin has its own nonce, and the newest one wins, from any answer (DP-07)', async () => {
     const apis = ['https://api.example/', 'https://api.other.example/']
     const { worker, calls, apiOptions } = await signedIn({ options: { apis } })
