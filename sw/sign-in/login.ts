@@ -28,7 +28,9 @@ const notFromPages: ReadonlySet<string> = new Set([...protocolParams, 'audience'
 
 const checkParams = (params: Record<string, string> = {}): Record<string, string> => {
   // Some servers ignore case in names, others read `a.b` and `a[b` as `a_b`.
-  const isRefused = (name: string) => notFromPages.has(name.toLowerCase()) || !/^[\w-]+$/.test(name)
+  // And some ask for scopes under other names (`include_granted_scopes`, `user_scope`).
+  const isRefused = (name: string) =>
+    notFromPages.has(name.toLowerCase()) || !/^[\w-]+$/.test(name) || /scope/i.test(name)
   const refused = Object.keys(params).find(isRefused)
   if (refused === undefined) return params
   throw new TokenError(

@@ -95,6 +95,7 @@ describe('a sign-in', () => {
     ...['client_id', 'code_challenge', 'code_challenge_method', 'dpop_jkt', 'id_token_hint'],
     ...['nonce', 'redirect_uri', 'request', 'request_uri', 'resource', 'response_mode'],
     ...['response_type', 'scope', 'state', 'audience'],
+    ...['include_granted_scopes', 'user_scope', 'optionalScopes'],
   ])('does not begin with the parameter %s of a page (AR-13)', async (name) => {
     const begin = createWorld().login.begin({ returnTo: app, params: { [name]: 'x' } })
     await expect(begin).rejects.toMatchObject({
@@ -634,6 +635,24 @@ describe('an answer at the callback', () => {
         location: `${app}#`,
         code: 'unsolicited_callback',
       })
+    },
+  )
+
+  test.each([
+    ['access_denied', /access_denied/],
+    ['a_code_of_its_own', /a_code_of_its_own/],
+    ['Call 0800 now', /^((?!0800).)*$/],
+    ['x'.repeat(41), /^((?!xx).)*$/],
+    ['<b>', /^((?!<b>).)*$/],
+  ])(
+    'that is the error %s without state is unsolicited, with its code if it is one',
+    async (error, message) => {
+      const told = await bad((url) => {
+        url.search = String(new URLSearchParams({ error, error_description: 'So they say' }))
+      })
+      expect(told).toMatchObject({ location: `${app}#`, code: 'unsolicited_callback' })
+      expect(told.message).toMatch(message)
+      expect(told.message).not.toContain('So they say')
     },
   )
 
