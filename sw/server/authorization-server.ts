@@ -12,16 +12,12 @@ import {
   buildAuthorizationUrl,
 } from './authorization-request.js'
 import type { Dpop } from './dpop.js'
-import { createExchange } from './exchange.js'
+import { createExchange, type Exchange } from './exchange.js'
 import { createGrants, type Grants } from './grants.js'
 import { createIdTokens, type IdTokensConfig, type RefreshedIdToken } from './id-token.js'
 import type { IdTokenSignature } from './jwks.js'
 import { readJwt } from './jwt.js'
-import {
-  type AuthorizationServerMetadata,
-  createMetadataSource,
-  type MetadataConfig,
-} from './metadata.js'
+import { createMetadataSource, type MetadataConfig, type MetadataSource } from './metadata.js'
 
 export type { SignIn } from './grants.js'
 
@@ -92,6 +88,21 @@ const endSessionUrl = (
   const hint = hintOf({ idToken })
   if (hint) params.set('id_token_hint', hint)
   return url.href
+}
+
+/** Does the server still publish the key with this name, as far as can be known? */
+const isPublished = async (
+  kid: unknown,
+  { metadata, exchange }: { metadata: MetadataSource['get']; exchange: Exchange },
+): Promise<boolean> => {
+  try {
+    const { jwks_uri: url } = await metadata()
+    if (!url) return true
+    const { keys } = await exchange.readDocument({ what: 'keys', url, limit: goodbyeLimit })
+    return !Array.isArray(keys) || keys.some((key) => key?.kid === kid)
+  } catch {
+    return true
+  }
 }
 
 /** Creates the worker's side of the conversation with the authorization server. */
@@ -181,12 +192,8 @@ export function createAuthorizationServer({
 
     checkHint: async (idToken) => {
       const { kid } = readJwt(idToken ?? '', 0)
-      const { jwks_uri: url } = await metadata().catch(() => ({}) as AuthorizationServerMetadata)
-      if (!kid || !url || config.logoutUrl) return idToken
-      const found = exchange.readDocument({ what: 'keys', url, limit: goodbyeLimit })
-      const { keys } = await found.catch(() => ({}) as Record<string, unknown>)
-      const isListed = !Array.isArray(keys) || keys.some((key) => key?.kid === kid)
-      return isListed ? idToken : undefined
+      if (!kid || config.logoutUrl) return idToken
+      return (await isPublished(kid, { metadata, exchange })) ? idToken : undefined
     },
 
     logoutUrl: async (state, idToken = '') => {

@@ -58,6 +58,12 @@ export interface IdTokens {
   ): Promise<RefreshedIdToken>
 }
 
+interface Clocks {
+  now: Platform['now']
+  /** The time at the app's own site, ms since 1970; NaN if it cannot be had. */
+  siteTime: () => Promise<number>
+}
+
 /** A difference of clocks up to this is taken from an ID token itself. s */
 const mostOwnSkew = 600
 /** s */
@@ -134,29 +140,23 @@ const asRefusal = (cause: unknown): TokenError =>
     ? cause
     : invalidIdToken(DEVELOPMENT ? explain(messageOf(cause)) : messageOf(cause))
 
-/** The answer that oauth4webapi judges an ID token in. Nothing else in it can be wrong. */
-const answerWith = (idToken: unknown, accessToken: string | undefined): Response =>
-  Response.json({ access_token: accessToken, token_type: 'bearer', id_token: idToken })
+/** The ID token without the audiences that the app trusts beside itself. */
+const withoutTrusted = (idToken: unknown, trusted: readonly string[] | undefined): unknown => {
+  const [head, , signature] = String(idToken).split('.')
+  const claims = readJwt(String(idToken), 1)
+  const { aud, azp } = claims
+  if (!trusted || !Array.isArray(aud) || azp !== undefined) return idToken
+  const rest = { ...claims, aud: aud.filter((each) => !trusted.includes(each)) }
+  return [head, base64url(new TextEncoder().encode(JSON.stringify(rest))), signature].join('.')
+}
 
-export function createIdTokens({
-  config: { issuer, clientId, trustedAudiences },
-  metadata,
-  now,
-  siteTime,
-  checkSignature,
-}: {
-  config: IdTokensConfig
-  metadata: (anew?: boolean) => Promise<AuthorizationServerMetadata>
-  now: Platform['now']
-  /** The time at the app's own site, ms since 1970; NaN if it cannot be had. */
-  siteTime: () => Promise<number>
-  checkSignature?: (idToken: string) => Promise<void>
-}): IdTokens {
-  /**
-   * How far the server's clock is ahead of ours, in s: the server has just written `iat`. That is
-   * its own word, which makes any `exp` right, so beyond minutes a second clock has to agree.
-   */
-  const skewOf = async (idToken: unknown, serverTime = Number.NaN): Promise<number> => {
+/**
+ * How far the server's clock is ahead of ours, in s: the server has just written `iat`. That is
+ * its own word, which makes any `exp` right, so beyond minutes a second clock has to agree.
+ */
+const createSkew =
+  ({ now, siteTime }: Clocks) =>
+  async (idToken: unknown, serverTime = Number.NaN): Promise<number> => {
     const { iat } = readJwt(String(idToken), 1)
     if (typeof iat !== 'number') return 0
     const skew = Math.floor(iat - now() / 1000)
@@ -169,6 +169,23 @@ export function createIdTokens({
     return skew
   }
 
+/** The answer that oauth4webapi judges an ID token in. Nothing else in it can be wrong. */
+const answerWith = (idToken: unknown, accessToken: string | undefined): Response =>
+  Response.json({ access_token: accessToken, token_type: 'bearer', id_token: idToken })
+
+export function createIdTokens({
+  config: { issuer, clientId, trustedAudiences },
+  metadata,
+  now,
+  siteTime,
+  checkSignature,
+}: Clocks & {
+  config: IdTokensConfig
+  metadata: (anew?: boolean) => Promise<AuthorizationServerMetadata>
+  checkSignature?: (idToken: string) => Promise<void>
+}): IdTokens {
+  const skewOf = createSkew({ now, siteTime })
+
   const client = (skew: number): oauth.Client => ({
     client_id: clientId,
     [oauth.clockSkew]: skew,
@@ -180,16 +197,6 @@ export function createIdTokens({
     const { id_token_signing_alg_values_supported: algorithms } = as
     const isNew = alg && algorithms && !algorithms.includes(alg as string)
     return withoutSecrets(isNew ? await metadata(true).catch(() => as) : as)
-  }
-
-  /** The ID token without the audiences that the app trusts beside itself. */
-  const withoutTrusted = (idToken: unknown): unknown => {
-    const [head, , signature] = String(idToken).split('.')
-    const claims = readJwt(String(idToken), 1)
-    const { aud, azp } = claims
-    if (!trustedAudiences || !Array.isArray(aud) || azp !== undefined) return idToken
-    const rest = { ...claims, aud: aud.filter((each) => !trustedAudiences.includes(each)) }
-    return [head, base64url(new TextEncoder().encode(JSON.stringify(rest))), signature].join('.')
   }
 
   /** Checks what oauth4webapi leaves: azp beside one aud, an empty sub, hashes, the signature. */
@@ -218,7 +225,7 @@ export function createIdTokens({
         const answer = await oauth.processAuthorizationCodeResponse(
           await metadataFor(idToken, as),
           client(skew),
-          answerWith(withoutTrusted(idToken) || undefined, accessToken),
+          answerWith(withoutTrusted(idToken, trustedAudiences) || undefined, accessToken),
           { maxAge: maxAgeOf(asked), expectedNonce: nonce, requireIdToken: nonce !== undefined },
         )
         const claims = await checkRest(answer, idToken as string, code)
@@ -242,7 +249,7 @@ export function createIdTokens({
         const answer = await oauth.processRefreshTokenResponse(
           await metadataFor(idToken, await metadata()),
           client(await skewOf(idToken)),
-          answerWith(withoutTrusted(idToken), accessToken),
+          answerWith(withoutTrusted(idToken, trustedAudiences), accessToken),
         )
         return { kind: 'same', claims: userClaims(await checkRest(answer, idToken)) }
       } catch (cause) {

@@ -91,6 +91,23 @@ export const safeReturnTo = (
   return url.href
 }
 
+/** Takes the youngest of the logouts that are at the server, and gives its return URL. */
+const takeLogout = async (
+  store: Pick<Store, 'listTransactions' | 'takeTransaction' | 'putOutcome'>,
+  end: (returnTo: string) => Outcome,
+): Promise<string | undefined> => {
+  const [youngest] = (await store.listTransactions())
+    .flatMap(([key, entry]) =>
+      entry?.kind === 'logout' && entry.report ? [{ ...entry, key, report: entry.report }] : [],
+    )
+    .sort((a, b) => b.createdAt - a.createdAt)
+  if (!youngest) return
+  const { key, report, returnTo } = youngest
+  await store.takeTransaction(key, () => end(returnTo))
+  await store.putOutcome(report, end(returnTo))
+  return returnTo
+}
+
 /** Creates the transactions of the worker at `root`: one elsewhere has others under way. */
 export function createTransactions({
   config: { root },
@@ -145,18 +162,7 @@ export function createTransactions({
       return taken
     },
 
-    takeLogout: async () => {
-      const all = (await store.listTransactions()).flatMap(([key, entry]) =>
-        entry?.kind === 'logout' && entry.report ? [{ ...entry, key, report: entry.report }] : [],
-      )
-      const [youngest] = all.sort((a, b) => b.createdAt - a.createdAt)
-      if (!youngest) return
-      const { key, report, returnTo } = youngest
-      const ended = outcome(returnTo, 'logged-out')
-      await store.takeTransaction(key, () => ended)
-      await store.putOutcome(report, ended)
-      return returnTo
-    },
+    takeLogout: () => takeLogout(store, (returnTo) => outcome(returnTo, 'logged-out')),
 
     finish: async (state, { returnTo, report }, result) => {
       const ended = outcome(returnTo, result)
