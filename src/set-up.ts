@@ -11,12 +11,17 @@ import type { WorkerBridge } from './worker-bridge.js'
 /** ms in which a worker that could not be installed sends the reason. */
 const reasonLimit = 1_000
 
+/** ms that a sign-in waits for `ready`. */
+const verdictLimit = 1_000
+
 /** How far this page has come on its way to a worker that controls it. */
 export interface SetUp {
   /** Resolves once the worker controls this page and answers its requests first. */
   readonly ready: Promise<void>
   /** Resolves once the worker has reported landing and session, or the set-up has failed. */
   readonly greeted: Promise<unknown>
+  /** Rejects if `ready` has found, or soon finds, that no sign-in can come back to this page. */
+  hopeful(): Promise<void>
   /** Takes a problem that a worker reports: it may be why the set-up fails. */
   takeProblem(error: TokenError): void
 }
@@ -108,6 +113,15 @@ export function createSetUp({
   return {
     ready,
     greeted: begun.catch(() => {}),
+    hopeful: async () => {
+      await withTimeLimit(
+        verdictLimit,
+        ready.catch((error: TokenError) => {
+          // Anything else may have passed, or is no obstacle.
+          if (/^(out_of_scope|worker_order)$/.test(error.code)) throw error
+        }),
+      )
+    },
     takeProblem: (error) => {
       if (error.code !== 'invalid_configuration') return
       reason = error

@@ -31,7 +31,8 @@ export interface TokenManager {
    * @param options.params More parameters for the authorization request (`prompt`, `login_hint`,
    *   `acr_values`, …)
    * @throws TokenError `cancelled` if the user comes Back, `invalid_input`, `login_loop`;
-   *   `unsupported` inside a frame, which can show no sign-in page
+   *   `unsupported` inside a frame, which can show no sign-in page; `out_of_scope` or `worker_order`
+   *   where `ready` has said so, since no sign-in would come back
    */
   login(options?: { returnTo?: string; params?: Record<string, string> }): Promise<never>
   /**
@@ -155,6 +156,7 @@ const createInPage = (scriptUrl: ScriptUrl | undefined, options: RegisterOptions
       pendingLogin(async () => {
         await whenShown()
         await setUp.greeted
+        await setUp.hopeful()
         if (!watch.isSignedIn() && isLoop()) {
           throw new TokenError(
             'login_loop',

@@ -25,6 +25,7 @@ const optionNames = {
   authPath: true,
   redirectUri: true,
   idTokenSignature: true,
+  trustedAudiences: true,
   logoutUrl: true,
   trace: true,
 } satisfies Record<keyof TokenWorkerOptions, true>

@@ -26,3 +26,7 @@ export const scopesIn = (name: string, value: unknown): string[] => {
   must(typeof value === 'string', name, 'must be a string of scopes, separated by spaces.')
   return value.split(' ').filter(Boolean)
 }
+
+/** Is this a list of strings in this form? */
+export const isListOf = (value: unknown, form: RegExp): value is string[] =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string' && form.test(item))

@@ -155,7 +155,18 @@ export interface TokenWorkerOptions {
    * ID tokens from the token endpoint itself, over TLS (OpenID Connect Core 3.1.3.7).
    */
   idTokenSignature?: IdTokenSignature
-  /** Builds the logout URL for servers whose metadata has no `end_session_endpoint`. */
+  /**
+   * Audiences that ID tokens of this server name beside `clientId`, and that are trusted, for
+   * servers that then send no `azp`: `['https://identity.oraclecloud.com/']` for Oracle IDCS. An ID
+   * token for anybody else as well is refused.
+   *
+   * @default []
+   */
+  trustedAudiences?: string[]
+  /**
+   * Builds the logout URL, for servers whose metadata has no `end_session_endpoint`, or one that
+   * wants other parameters than OpenID Connect's (`logout_uri` at Cognito).
+   */
   logoutUrl?: (context: LogoutContext) => string
   /** Gets each step of the worker's work, without secrets. For demos and debugging. */
   trace?: Trace

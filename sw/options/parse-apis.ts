@@ -5,7 +5,7 @@ import type { ApiRule } from '../request/intercept.js'
 import { must } from '../values/must.js'
 import { isRecord } from '../values/shape.js'
 import { explainApi } from './explain-options.js'
-import { either, scopesIn } from './option-values.js'
+import { either, isListOf, scopesIn } from './option-values.js'
 
 declare const DEVELOPMENT: boolean
 
@@ -18,9 +18,6 @@ export interface ParsedApis {
   /** The resource indicator that they share. */
   resource?: string
 }
-
-const isListOf = (value: unknown, form: RegExp): value is string[] =>
-  Array.isArray(value) && value.every((item) => typeof item === 'string' && form.test(item))
 
 /** The URL of an entry: absolute, or a path on the worker's own origin. */
 const parseUrl = (name: string, url: unknown, root: URL): URL => {

@@ -13,7 +13,7 @@ import type { Trace } from '../trace.js'
 import { must } from '../values/must.js'
 import { isRecord } from '../values/shape.js'
 import { explainOptions } from './explain-options.js'
-import { either, scopesIn, seconds } from './option-values.js'
+import { either, isListOf, scopesIn, seconds } from './option-values.js'
 import type { TokenWorkerOptions } from './options.js'
 import { parseApis } from './parse-apis.js'
 
@@ -32,10 +32,13 @@ export interface Config
 }
 
 /** The issuer, with its metadata if the app gives them. */
-const parseIssuer = (given: unknown, root: URL): Pick<Config, 'issuer' | 'metadata'> => {
+const parseIssuer = (
+  { issuer: given, idTokenSignature, logoutUrl }: TokenWorkerOptions,
+  root: URL,
+): Pick<Config, 'issuer' | 'metadata'> => {
   const { issuer } = isRecord(given) ? given : { issuer: given }
   plainUrl('issuer', issuer, root)
-  const checked = { issuer: issuer as string, root: root.href }
+  const checked = { issuer: issuer as string, root: root.href, idTokenSignature, logoutUrl }
   return {
     issuer: checked.issuer,
     metadata: isRecord(given) ? checkMetadata(given, checked) : undefined,
@@ -52,7 +55,14 @@ const parseAuthUrls = (options: TokenWorkerOptions, root: URL): Config['authUrls
   )
   const page = (name: AuthPage) => new URL(`${authPath}${name}.html`, root).href
   const { redirectUri: callback = page('callback') } = options
-  const { href } = plainUrl('redirectUri', callback, root)
+  const { href, pathname } = plainUrl('redirectUri', callback, root)
+  // The worker would take each visit of that page for an answer of the server, and redirect it.
+  must(
+    href !== root.href && !/\/((index|default)\.[^/]*)?$/i.test(pathname),
+    `redirectUri "${callback}"`,
+    'is a page of the app, and has to be a URL of its own, where nothing else is shown. Register ' +
+      `${page('callback')} at the server, which needs no option here.`,
+  )
   must(
     href.startsWith(root.href),
     `redirectUri "${callback}"`,
@@ -96,7 +106,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
   if (DEVELOPMENT) explainOptions(options)
   const root = new URL(scope)
   const { clientId, storage = 'indexeddb', dpop, idTokenSignature, logoutUrl, trace } = options
-  const server = parseIssuer(options.issuer, root)
+  const server = parseIssuer(options, root)
   must(clientId && typeof clientId === 'string', 'clientId', 'must be a string.')
   // A value of another kind could leave tokens unbound, or a sign-out without effect.
   for (const [name, value] of Object.entries({ dpop, logoutUrl, trace })) {
@@ -107,6 +117,12 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     idTokenSignature === undefined || isRecord(idTokenSignature),
     'idTokenSignature',
     'must be jwks().',
+  )
+  const { trustedAudiences } = options
+  must(
+    trustedAudiences === undefined || isListOf(trustedAudiences, /./),
+    'trustedAudiences',
+    "must be a list of strings, like ['https://api.example.com/'].",
   )
   const authUrls = parseAuthUrls(options, root)
   const { rules, scopes, resource } = parseApis(options.apis, root)
@@ -125,6 +141,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     authUrls,
     root: root.href,
     idTokenSignature,
+    trustedAudiences,
     logoutUrl,
     trace,
   }

@@ -1,6 +1,8 @@
 import type { TokenError } from '../../src/shared/errors.js'
 import type { AuthPage } from '../../src/shared/protocol.js'
+import { dateOf } from '../http/date.js'
 import type { Platform } from '../platform.js'
+import { hintOf } from '../session/active-record.js'
 import type { RequestSecrets } from '../session/records.js'
 import type { Store } from '../session/store.js'
 import { randomId } from '../values/random-id.js'
@@ -10,15 +12,16 @@ import {
   buildAuthorizationUrl,
 } from './authorization-request.js'
 import type { Dpop } from './dpop.js'
-import { createExchange } from './exchange.js'
+import { createExchange, type Exchange } from './exchange.js'
 import { createGrants, type Grants } from './grants.js'
-import { createIdTokens, type RefreshedIdToken } from './id-token.js'
+import { createIdTokens, type IdTokensConfig, type RefreshedIdToken } from './id-token.js'
 import type { IdTokenSignature } from './jwks.js'
-import { createMetadataSource, type MetadataConfig } from './metadata.js'
+import { readJwt } from './jwt.js'
+import { createMetadataSource, type MetadataConfig, type MetadataSource } from './metadata.js'
 
 export type { SignIn } from './grants.js'
 
-/** What the option `logoutUrl` gets to build a URL for servers without `end_session_endpoint`. */
+/** What the option `logoutUrl` gets to build a URL. */
 export interface LogoutContext {
   clientId: string
   /** `<scope>tokenward/logout.html`: register it as a post-logout redirect URI. */
@@ -26,7 +29,7 @@ export interface LogoutContext {
 }
 
 /** What the authorization server's part needs of the configuration. */
-export interface ServerConfig extends MetadataConfig, AuthorizationRequestConfig {
+export interface ServerConfig extends MetadataConfig, AuthorizationRequestConfig, IdTokensConfig {
   /** Absolute URLs of the auth pages, without query. `callback` is the redirect URI. */
   authUrls: Readonly<Record<AuthPage, string>>
   idTokenSignature?: IdTokenSignature
@@ -46,7 +49,7 @@ export interface AuthorizationServer extends Grants {
   /** Judges the ID token of a refresh against the session it is for (OIDC Core 12.2). */
   readIdToken(
     idToken: string,
-    session: { subject?: string; accessToken?: string },
+    session: { subject?: string; accessToken?: string; idToken?: string },
   ): Promise<RefreshedIdToken>
   /** Revokes a refresh token (RFC 7009) if the server can be reached and supports it. */
   revoke(refreshToken: string): Promise<void>
@@ -57,15 +60,17 @@ export interface AuthorizationServer extends Grants {
    * nor the configuration has a URL for it.
    */
   logoutUrl(state: string, idToken?: string): Promise<string | undefined>
+  /**
+   * The ID token, as a hint for a logout; undefined if the server no longer publishes the key that
+   * signed it, since many answer with an error page then.
+   */
+  checkHint(idToken: string | undefined): Promise<string | undefined>
 }
 
 /** Signing out waits no longer than this for a server. ms */
 const goodbyeLimit = 5_000
 
-/** A server may refuse a longer URL. */
-const mostUrlCharacters = 8 * 1024
-
-/** The URL of a logout request, with the hint if it fits: `client_id` says enough. */
+/** The URL of a logout request; without a hint, `client_id` says enough. */
 const endSessionUrl = (
   endpoint: string,
   {
@@ -80,9 +85,24 @@ const endSessionUrl = (
   params.set('client_id', clientId)
   params.set('post_logout_redirect_uri', postLogoutRedirectUri)
   params.set('state', state)
-  const fits = url.href.length + idToken.length < mostUrlCharacters
-  if (idToken && fits) params.set('id_token_hint', idToken)
+  const hint = hintOf({ idToken })
+  if (hint) params.set('id_token_hint', hint)
   return url.href
+}
+
+/** Does the server still publish the key with this name, as far as can be known? */
+const isPublished = async (
+  kid: unknown,
+  { metadata, exchange }: { metadata: MetadataSource['get']; exchange: Exchange },
+): Promise<boolean> => {
+  try {
+    const { jwks_uri: url } = await metadata()
+    if (!url) return true
+    const { keys } = await exchange.readDocument({ what: 'keys', url, limit: goodbyeLimit })
+    return !Array.isArray(keys) || keys.some((key) => key?.kid === kid)
+  } catch {
+    return true
+  }
 }
 
 /** Creates the worker's side of the conversation with the authorization server. */
@@ -104,13 +124,23 @@ export function createAuthorizationServer({
   const exchange = createExchange({ issuer, platform })
   const source = createMetadataSource({ config, store, exchange, now, reportProblem })
   const metadata = source.get
+  // An answer of the app's own origin always shows its `Date`.
+  const siteTime = () =>
+    exchange
+      .send({
+        url: authUrls.done,
+        init: { method: 'HEAD' },
+        limit: goodbyeLimit,
+        read: async (response) => dateOf(response),
+      })
+      .catch(() => Number.NaN)
   const checkSignature = config.idTokenSignature?.createCheck({
     store,
     now,
     metadata,
     readKeySet: (url) => exchange.readDocument({ what: 'keys', url }),
   })
-  const idTokens = createIdTokens({ config, metadata, now, checkSignature })
+  const idTokens = createIdTokens({ config, metadata, now, siteTime, checkSignature })
   const grants = createGrants({ config, exchange, metadata, idTokens, platform, dpop })
 
   return {
@@ -160,11 +190,18 @@ export function createAuthorizationServer({
         })
         .catch(() => false),
 
+    checkHint: async (idToken) => {
+      const { kid } = readJwt(idToken ?? '', 0)
+      if (!kid || config.logoutUrl) return idToken
+      return (await isPublished(kid, { metadata, exchange })) ? idToken : undefined
+    },
+
     logoutUrl: async (state, idToken = '') => {
-      const { end_session_endpoint: endpoint } = await metadata()
       const context: LogoutContext = { clientId, postLogoutRedirectUri: authUrls.logout }
-      if (!endpoint) return config.logoutUrl?.(context)
-      return endSessionUrl(endpoint, { ...context, state, idToken })
+      // The app knows its server better than the metadata do.
+      if (config.logoutUrl) return config.logoutUrl(context)
+      const { end_session_endpoint: endpoint } = await metadata()
+      return endpoint && endSessionUrl(endpoint, { ...context, state, idToken })
     },
   }
 }

@@ -1,3 +1,4 @@
+import { dateOf } from '../http/date.js'
 import type { Platform } from '../platform.js'
 import type { DpopState } from '../session/records.js'
 import type { Store } from '../session/store.js'
@@ -7,7 +8,7 @@ export interface DpopNonces {
   /** Reads, once, what an earlier worker has stored. */
   load(): Promise<void>
   of(origin: string): string | undefined
-  /** Takes the nonce in an answer, and gives it. */
+  /** Takes the nonce in an answer, if it is good, and gives it. */
   note(response: Response, origin: string): string | null
   /** Forgets all. */
   clear(): void
@@ -33,10 +34,10 @@ export interface DpopClocks {
 export const mostSkew = 600
 
 /**
- * A nonce as RFC 9449 8.1 has it, and not too long. A script may have stored another one: servers
- * refuse a header that is too long without an answer that brings the next nonce.
+ * A nonce as RFC 9449 8.1 has it, and not too long, whoever it comes from: servers refuse a header
+ * that is too long without an answer that brings the next nonce.
  */
-const storedNonce = /^[!#-[\]-~]{1,2000}$/
+const goodNonce = /^[!#-[\]-~]{1,2000}$/
 
 export function createDpopNonces({
   store,
@@ -53,7 +54,7 @@ export function createDpopNonces({
   const readStored = async () => {
     const stored = await store.readDpop().catch(() => undefined)
     for (const [origin, nonce] of Object.entries(stored?.nonces ?? {})) {
-      const isOne = typeof nonce === 'string' && storedNonce.test(nonce)
+      const isOne = typeof nonce === 'string' && goodNonce.test(nonce)
       if (isOne && !nonces.has(origin)) nonces.set(origin, nonce)
     }
   }
@@ -83,7 +84,8 @@ export function createDpopNonces({
 
     note: ({ headers }, origin) => {
       const nonce = headers.get('dpop-nonce')
-      if (nonce !== null && nonce !== nonces.get(origin)) {
+      if (nonce === null || !goodNonce.test(nonce)) return null
+      if (nonce !== nonces.get(origin)) {
         nonces.set(origin, nonce)
         save()
       }
@@ -104,9 +106,8 @@ export function createDpopClocks({ now }: Pick<Platform, 'now'>): DpopClocks {
   return {
     secondsAt: (origin) => Math.floor(now() / 1000) + (ahead.get(origin) ?? 0),
 
-    correct: ({ headers }, { origin, sentAt }) => {
-      // biome-ignore lint/style/noRestrictedGlobals: it reads a text here, not the clock.
-      const time = Date.parse(headers.get('date') ?? '')
+    correct: (response, { origin, sentAt }) => {
+      const time = dateOf(response)
       // The header has whole seconds, and the server wrote it at some time since the request.
       const least = Math.floor((time - now()) / 1000)
       const most = Math.ceil((time + 1000 - sentAt) / 1000)

@@ -2,6 +2,7 @@
 import type * as oauth from 'oauth4webapi'
 import { TokenError } from '../../src/shared/errors.js'
 import type { Claims } from '../../src/shared/protocol.js'
+import { dateOf } from '../http/date.js'
 import type { Platform } from '../platform.js'
 import type { IssuedTokens } from '../session/active-record.js'
 import type { DpopKey, RequestSecrets } from '../session/records.js'
@@ -15,7 +16,7 @@ import {
   type RefreshAnswer,
   readJsonAnswer,
   readRefreshAnswer,
-  toTokens,
+  tokensIn,
 } from './token-answer.js'
 
 /** What the grants need of the configuration. */
@@ -101,21 +102,28 @@ export function createGrants({
       const as = await metadata()
       const code = codeIn(params, { as, client, state })
       const issuedAt = now()
+      let serverTime = Number.NaN
       const body = await post({
         as,
         grant: 'authorization_code',
         params: { code, redirect_uri: redirectUri, code_verifier: verifier },
         dpopKey,
-        read: (response) => readJsonAnswer(response, 200),
+        read: async (response) => {
+          serverTime = dateOf(response)
+          return await readJsonAnswer(response, 200)
+        },
       })
       assertType(body, tokenType)
-      const { answer, ...user } = await idTokens.ofSignIn(body, {
+      const tokens = await tokensIn(body, { as, client, issuedAt })
+      const user = await idTokens.ofSignIn(body['id_token'], {
         as,
         code,
+        accessToken: tokens.accessToken,
         nonce: wantsIdToken(config) ? nonce : undefined,
         asked,
+        serverTime,
       })
-      return { ...toTokens(answer, issuedAt), ...user }
+      return { ...tokens, ...user }
     },
 
     refresh: async (refreshToken, dpopKey) => {

@@ -38,7 +38,10 @@ interface Algorithm {
 
 /** The worker fetches the keys again after this long, because the server may withdraw one. ms */
 const keysLife = 24 * 3_600_000
-/** A token that no key fits makes the worker fetch them earlier, but not within this pause. ms */
+/**
+ * A token that no key fits makes the worker fetch them earlier, at once. If that brings no key that
+ * fits, the next token of this kind waits for so long. ms
+ */
 const refetchPause = 60_000
 /** RFC 7518 3.3 */
 const leastModulusBits = 2048
@@ -121,17 +124,17 @@ const findFault = async (
  * worker has to be able to read them: CORS at the server, `connect-src` for the worker script.
  *
  * Algorithms are those that the metadata lists, of RS, PS and ES with 256, 384 or 512 bits, and
- * EdDSA with Ed25519. The worker keeps the keys in IndexedDB for a day, and fetches them earlier,
- * once a minute at most, for a token that no key fits. Without keys, signing in fails with
- * `metadata_unreachable`; a wrong signature is `invalid_id_token`. After a refresh either is only a
- * `problem`: the new access token is used, the claims stay as they were.
+ * EdDSA with Ed25519. The worker keeps the keys in IndexedDB for a day, and fetches them earlier
+ * for a token that no key fits: at once, and after a minute again if that was in vain. Without keys,
+ * signing in fails with `metadata_unreachable`; a wrong signature is `invalid_id_token`. After a
+ * refresh either is only a `problem`: the new access token is used, the claims stay as they were.
  *
  * @example
  * createTokenWorker({ issuer, clientId, apis, idTokenSignature: jwks() })
  */
 export const jwks = (): IdTokenSignature => ({
   createCheck: ({ store, now, metadata, readKeySet }) => {
-    const fetchKeys = singleFlight(async (): Promise<readonly PublishedKey[]> => {
+    const fetchKeys = singleFlight(async (idToken: string): Promise<readonly PublishedKey[]> => {
       const { jwks_uri: url } = await metadata()
       if (!url) {
         throw new TokenError(
@@ -143,8 +146,9 @@ export const jwks = (): IdTokenSignature => ({
       if (!Array.isArray(keys)) {
         throw new TokenError('metadata_unreachable', `There are no keys at ${url}.`)
       }
+      const inVain = (await findFault(idToken, keys)) !== undefined
       // A storage failure must not prevent a sign-in.
-      await store.writeKeys(keys).catch(() => {})
+      await store.writeKeys(keys, inVain).catch(() => {})
       return keys
     })
 
@@ -152,9 +156,10 @@ export const jwks = (): IdTokenSignature => ({
       const stored = await store.readKeys().catch(() => undefined)
       let fault = await findFault(idToken, stored?.keys ?? [])
       const age = stored ? ageOf(stored.fetchedAt, now()) : Number.POSITIVE_INFINITY
-      if (age >= (fault ? refetchPause : keysLife)) {
+      const isDue = fault && !(stored?.inVain && age < refetchPause)
+      if (isDue || age >= keysLife) {
         try {
-          fault = await findFault(idToken, await fetchKeys())
+          fault = await findFault(idToken, await fetchKeys(idToken))
         } catch (cause) {
           // The server does not answer, but these are the keys that it sent last.
           if (fault) throw cause

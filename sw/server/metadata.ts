@@ -19,12 +19,20 @@ export interface MetadataConfig {
   metadata?: AuthorizationServerMetadata
   /** The worker's scope. */
   root: string
+  /** With it, the keys of the server are used. */
+  idTokenSignature?: unknown
+  /** With it, the server's own logout is not used. */
+  logoutUrl?: unknown
 }
 
 /** The server's metadata, wherever it comes from. */
 export interface MetadataSource {
-  /** The metadata: given, remembered, stored for a day, or discovered; an old one if need be. */
-  get(): Promise<AuthorizationServerMetadata>
+  /**
+   * The metadata: given, remembered, stored for a day, or discovered; an old one if need be.
+   *
+   * @param anew What is known does not fit what the server does: asks for it, unless it is given
+   */
+  get(anew?: boolean): Promise<AuthorizationServerMetadata>
   /** The endpoints that never get a token (see `endpointOf`); empty until they are known. */
   endpoints(): readonly string[]
   /** Takes the endpoints from the stored metadata, however old, without asking the server. */
@@ -34,41 +42,47 @@ export interface MetadataSource {
 /** ms */
 const metadataLife = 24 * 3_600_000
 
-const urlsInUse =
-  /^(authorization|token|revocation|end_session|pushed_authorization_request)_endpoint$|^jwks_uri$/
-
 /**
- * Checks what the worker uses of the server's metadata, given or discovered.
+ * Checks what the worker uses of the server's metadata, given or discovered. What it does not use
+ * decides nothing, and is left out where it is bad.
  *
  * @throws TokenError `invalid_configuration`
  */
 export const checkMetadata = (
   metadata: object,
-  { issuer, root }: Pick<MetadataConfig, 'issuer' | 'root'>,
+  { issuer, root, idTokenSignature, logoutUrl }: Omit<MetadataConfig, 'metadata'>,
 ): AuthorizationServerMetadata => {
-  const given = metadata as AuthorizationServerMetadata
+  const given: Record<string, unknown> = { ...metadata }
   must(
-    given.issuer === issuer,
+    given['issuer'] === issuer,
     'issuer',
-    `is "${issuer}", but the server calls itself "${given.issuer}". They must be the same to the ` +
-      'last slash.',
+    `is "${issuer}", but the server calls itself "${given['issuer']}". They must be the same to ` +
+      'the last slash. Where more than a slash differs (Entra’s common, Azure AD B2C, Oracle ' +
+      'IDCS), neither name will do for both: give the option issuer the metadata by hand ' +
+      '(docs/recipes.md#metadata-by-hand).',
   )
-  for (const [name, value] of Object.entries({
-    authorization_endpoint: undefined,
-    token_endpoint: undefined,
-    ...(given.require_pushed_authorization_requests && {
-      pushed_authorization_request_endpoint: undefined,
-    }),
-    ...given,
+  for (const [name, isUsed] of Object.entries({
+    authorization_endpoint: true,
+    token_endpoint: true,
+    pushed_authorization_request_endpoint: given['require_pushed_authorization_requests'],
+    end_session_endpoint: given['end_session_endpoint'] && !logoutUrl,
+    jwks_uri: given['jwks_uri'] && idTokenSignature,
+    revocation_endpoint: false,
   })) {
-    if (urlsInUse.test(name)) secureUrl(`issuer: ${name}`, value, new URL(root))
+    try {
+      secureUrl(`issuer: ${name}`, given[name], new URL(root))
+    } catch (cause) {
+      if (isUsed) throw cause
+      given[name] = undefined
+    }
   }
+  const { code_challenge_methods_supported: methods } = given
   must(
-    [given.code_challenge_methods_supported ?? 'S256'].flat().includes('S256'),
+    [methods ?? 'S256'].flat().includes('S256'),
     'issuer: code_challenge_methods_supported',
     'lacks S256: the server does not support PKCE with S256.',
   )
-  return given
+  return given as AuthorizationServerMetadata
 }
 
 /** The names of all endpoints, except of the one that is an API: userinfo. */
@@ -152,10 +166,12 @@ export function createMetadataSource({
       if (stored) endpoints = endpointsOf(stored.metadata)
     },
 
-    get: async () => {
-      if (known) return known
+    get: async (anew) => {
+      if (known && (!anew || config.metadata)) return known
       const stored = await readStored().catch(() => undefined)
-      if (stored && ageOf(stored.fetchedAt, now()) < metadataLife) return remember(stored.metadata)
+      if (stored && !anew && ageOf(stored.fetchedAt, now()) < metadataLife) {
+        return remember(stored.metadata)
+      }
       try {
         return await refetch(stored)
       } catch (error) {

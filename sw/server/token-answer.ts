@@ -55,25 +55,27 @@ const retryAfterOf = (response: Response, now: number): number | undefined => {
 }
 
 /** A token response as oauth4webapi wants it: a sane lifetime, and nothing empty. */
-export const toResponse = (body: Record<string, unknown>): Response => {
+const toResponse = (body: Record<string, unknown>): Response => {
   const { access_token: token } = body
   if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
     throw invalidAnswer('has no access token that fits into a header')
   }
   const present = Object.entries(body).filter(([, value]) => value !== null && value !== '')
+  const { scope } = body
   return Response.json({
     ...Object.fromEntries(present),
+    // Some servers send a list.
+    ...(Array.isArray(scope) && { scope: scope.join(' ') }),
     expires_in: lifetime(body['expires_in']),
   })
 }
 
-export const toTokens = (answer: oauth.TokenEndpointResponse, issuedAt: number): IssuedTokens => ({
+const toTokens = (answer: oauth.TokenEndpointResponse, issuedAt: number): IssuedTokens => ({
   accessToken: answer.access_token,
   issuedAt,
   expiresAt: answer.expires_in && issuedAt + answer.expires_in * 1000,
   refreshToken: answer.refresh_token,
   scope: answer.scope,
-  idToken: answer.id_token,
 })
 
 /**
@@ -102,8 +104,8 @@ export const readJsonAnswer = async (
   return parsed
 }
 
-/** The tokens of a successful refresh. The ID token is taken as it is, for `readIdToken`. */
-const refreshedTokens = async (
+/** The tokens of a successful answer. The ID token is taken as it is, to be judged apart. */
+export const tokensIn = async (
   body: Record<string, unknown>,
   {
     as,
@@ -156,7 +158,7 @@ export const readRefreshAnswer = async (
     if (!isJson(response)) return { kind: 'unavailable', error: invalidAnswer('is not JSON') }
     if (!body) throw invalidAnswer('is broken JSON')
     assertType(body, tokenType)
-    return { kind: 'issued', tokens: await refreshedTokens(body, { as, client, issuedAt }) }
+    return { kind: 'issued', tokens: await tokensIn(body, { as, client, issuedAt }) }
   }
   const error = tokenError(status, body)
   const code = String(body?.['error'])

@@ -14,6 +14,12 @@ export interface IssuedTokens {
   idToken?: string
 }
 
+/**
+ * A longer hint than this, in characters, is left out: some servers refuse a URL, or all headers
+ * together, from 8 kB.
+ */
+const longestHint = 4_000
+
 /** A clock that was set back by more than this, in ms, makes the times of a token worthless. */
 const tolerableSetback = 60_000
 
@@ -25,6 +31,13 @@ export const hasLiveToken = (record: ActiveRecord, now: number): boolean =>
 
 /** Two sign-ins of one user are as good as one; without a subject, each is on its own. */
 export const ownerOf = ({ user, session }: ActiveRecord): string => user ?? session
+
+/** The ID token as a hint for the server: a help that must not fail the request that carries it. */
+export const hintOf = ({
+  idToken,
+  hintRefused,
+}: Pick<ActiveRecord, 'idToken' | 'hintRefused'> = {}): string | undefined =>
+  hintRefused || (idToken ?? '').length > longestHint ? undefined : idToken
 
 /** The record with a new access token, and what is written about renewals tidied up. */
 export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRecord => ({

@@ -32,6 +32,8 @@ export interface ActiveRecord {
   scope: string
   /** Only ever a hint for the authorization server; it never leaves the worker. */
   idToken?: string
+  /** A silent login with this ID token as a hint has failed, and one without it was answered. */
+  hintRefused?: true
   accessToken?: string
   /** ms since 1970 */
   accessTokenIssuedAt: number
@@ -111,6 +113,8 @@ export interface BegunTransaction {
   session?: string
   /** The generation of the record that it was started from. */
   generation?: number
+  /** A silent login that goes without the hint, because the one before it failed with it. */
+  hintless?: true
   /** Set when the browser leaves. */
   report?: undefined
 }
@@ -147,6 +151,8 @@ export interface StoredMetadata {
 export interface StoredKeys {
   keys: JsonWebKey[]
   fetchedAt: number
+  /** They were fetched for a token that none of them fits. */
+  inVain?: boolean
 }
 
 /** What DPoP keeps beside the keys of the sessions. */

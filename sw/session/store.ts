@@ -41,7 +41,7 @@ export interface Published {
   readMetadata(): Promise<StoredMetadata | undefined>
   writeMetadata(metadata: object): Promise<void>
   readKeys(): Promise<StoredKeys | undefined>
-  writeKeys(keys: JsonWebKey[]): Promise<void>
+  writeKeys(keys: JsonWebKey[], inVain: boolean): Promise<void>
   readDpop(): Promise<DpopState | undefined>
   writeDpop(state: DpopState): Promise<void>
 }
@@ -93,7 +93,7 @@ const createPublished = (database: Database, now: Platform['now']): Published =>
     readMetadata: () => read('metadata', metadataShape),
     writeMetadata: (metadata) => database.write('metadata', { metadata, fetchedAt: now() }),
     readKeys: () => read('keys', keysShape),
-    writeKeys: (keys) => database.write('keys', { keys, fetchedAt: now() }),
+    writeKeys: (keys, inVain) => database.write('keys', { keys, fetchedAt: now(), inVain }),
     readDpop: () => read('dpop', dpopShape),
     writeDpop: (state) => database.write('dpop', state),
   }

@@ -10,6 +10,7 @@ const active: Shape = {
   'subject?': 'string',
   scope: 'string',
   'idToken?': 'string',
+  'hintRefused?': 'boolean',
   'accessToken?': 'printable',
   accessTokenIssuedAt: 'number',
   'accessTokenExpiresAt?': 'number',
@@ -34,6 +35,7 @@ const entry: Shape = {
   'params?': 'strings',
   'session?': 'string',
   'generation?': 'number',
+  'hintless?': 'boolean',
   'report?': 'string',
   'sent?': { nonce: 'string', verifier: 'string', redirectUri: 'string' },
 }

@@ -29,6 +29,10 @@ const isWellFormed = (params: URLSearchParams): boolean => {
   return once && hasOne && !implicit && code !== '' && (code?.length ?? 0) <= longestCode
 }
 
+/** The code of an error, which anybody may have put there: one word, and never the description. */
+const errorIn = (params: URLSearchParams): string =>
+  /^[a-z_]{1,40}$/.exec(params.get('error') ?? '')?.[0] ?? ''
+
 /** What the answer is checked with, if it is well-formed. */
 const secretsOf = (transaction: Transaction, params: URLSearchParams): RequestSecrets => {
   const secrets = transaction.report === undefined ? undefined : transaction.sent
@@ -111,7 +115,7 @@ export function createCallback({
     if (state === undefined || !transaction || transaction.kind === 'logout') {
       const error = new TokenError(
         'unsolicited_callback',
-        'An answer of the authorization server arrived that nothing here had asked for.',
+        `An answer of the authorization server arrived that nothing here had asked for. ${errorIn(params)}`,
       )
       // After a sign-out it may be the answer to what that has stopped.
       const record = await session.read()

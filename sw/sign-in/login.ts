@@ -4,7 +4,8 @@ import type { Arrival } from '../http/arrival.js'
 import type { Platform } from '../platform.js'
 import { protocolParams } from '../server/authorization-request.js'
 import type { AuthorizationServer } from '../server/authorization-server.js'
-import { activeOf, type DpopKey, type SessionRecord } from '../session/records.js'
+import { hintOf } from '../session/active-record.js'
+import { activeOf, type DpopKey, type SessionRecord, type Transaction } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
 import { redirectTo } from './auth-response.js'
@@ -27,7 +28,9 @@ const notFromPages: ReadonlySet<string> = new Set([...protocolParams, 'audience'
 
 const checkParams = (params: Record<string, string> = {}): Record<string, string> => {
   // Some servers ignore case in names, others read `a.b` and `a[b` as `a_b`.
-  const isRefused = (name: string) => notFromPages.has(name.toLowerCase()) || !/^[\w-]+$/.test(name)
+  // And some ask for scopes under other names (`include_granted_scopes`, `user_scope`).
+  const isRefused = (name: string) =>
+    notFromPages.has(name.toLowerCase()) || !/^[\w-]+$/.test(name) || /scope/i.test(name)
   const refused = Object.keys(params).find(isRefused)
   if (refused === undefined) return params
   throw new TokenError(
@@ -37,8 +40,11 @@ const checkParams = (params: Record<string, string> = {}): Record<string, string
 }
 
 /** The hint helps a server that knows several users to answer for the right one. */
-const silentParams = (record: SessionRecord | undefined): Record<string, string> => {
-  const hint = activeOf(record)?.idToken
+const silentParams = (
+  record: SessionRecord | undefined,
+  { hintless }: Transaction,
+): Record<string, string> => {
+  const hint = hintless ? undefined : hintOf(activeOf(record))
   return hint ? { prompt: 'none', id_token_hint: hint } : { prompt: 'none' }
 }
 
@@ -84,7 +90,9 @@ export function createLogin({
       if (!silent) note?.('login')
       try {
         // Checked once more, since pages can write to the database too.
-        const params = silent ? silentParams(await session.read()) : checkParams(transaction.params)
+        const params = silent
+          ? silentParams(await session.read(), transaction)
+          : checkParams(transaction.params)
         return redirectTo(await server.authorizationUrl({ state, secrets, params }))
       } catch (cause) {
         const error = interrupted(cause)

@@ -1,6 +1,7 @@
 import type { AuthPage, LogoutStart } from '../../src/shared/protocol.js'
 import type { Arrival } from '../http/arrival.js'
 import type { AuthorizationServer } from '../server/authorization-server.js'
+import { hintOf } from '../session/active-record.js'
 import type { WorkerSession } from '../session/session.js'
 import { redirectTo } from './auth-response.js'
 import type { Landing } from './landing.js'
@@ -16,7 +17,7 @@ export interface Logout {
     input: { returnTo?: string; local?: boolean },
     keepAlive: (work: Promise<unknown>) => void,
   ): Promise<LogoutStart>
-  /** `logout.html`: out with a ticket, back with the `state` it was traded for. */
+  /** `logout.html`: out with a ticket, back with the `state` it was traded for, or with nothing. */
   visit(arrival: Arrival): Promise<Response>
   /** Did the server send the browser back from the logout that began at this URL? */
   outcome(url: string): Promise<{ server: 'ended' | 'unknown' }>
@@ -33,8 +34,11 @@ export function createLogout({
   landing,
 }: {
   config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
-  server: Pick<AuthorizationServer, 'logoutUrl' | 'revoke' | 'isReachable'>
-  transactions: Pick<Transactions, 'begin' | 'depart' | 'arrive' | 'finish' | 'outcomeOf'>
+  server: Pick<AuthorizationServer, 'logoutUrl' | 'checkHint' | 'revoke' | 'isReachable'>
+  transactions: Pick<
+    Transactions,
+    'begin' | 'depart' | 'arrive' | 'takeLogout' | 'finish' | 'outcomeOf'
+  >
   session: Pick<WorkerSession, 'end'>
   landing: Pick<Landing, 'end'>
 }): Logout {
@@ -59,9 +63,14 @@ export function createLogout({
       const ended = await session.end('logout')
       if (ended?.refreshToken !== undefined) keepAlive(server.revoke(ended.refreshToken))
       const back = input.returnTo === undefined && input.local ? {} : { url: returnTo }
-      if (input.local || !(await canEndAtServer())) return { ...back, atServer: false }
+      if (input.local) return { ...back, atServer: false }
+      const [canEnd, idToken] = await Promise.all([
+        canEndAtServer(),
+        server.checkHint(hintOf(ended)),
+      ])
+      if (!canEnd) return { ...back, atServer: false }
       const ticket = await transactions.begin({ kind: 'logout', returnTo })
-      hint = { ticket, idToken: ended?.idToken }
+      hint = { ticket, idToken }
       return { url: `${authUrls.logout}?ticket=${ticket}`, atServer: true }
     },
 
@@ -78,6 +87,7 @@ export function createLogout({
           : redirectTo(away)
       }
       const state = url.searchParams.get('state') ?? undefined
+      if (!url.search) return landing.end(arrival, await transactions.takeLogout())
       const transaction = await transactions.arrive(state)
       if (!transaction || state === undefined) return landing.end(arrival)
       if (transaction.kind === 'logout') await transactions.finish(state, transaction, 'logged-out')

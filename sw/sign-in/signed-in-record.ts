@@ -76,6 +76,7 @@ export const recordAfterSignIn = (
     protocolEndpoints,
     subject: signIn.subject,
     idToken: signIn.idToken ?? base.idToken,
+    hintRefused: signIn.idToken ? undefined : base.hintRefused,
     silentLoginWorks: silent || base.silentLoginWorks,
     silentLoginFailed: undefined,
   }

@@ -31,6 +31,11 @@ export interface Transactions {
    * the outcome instead.
    */
   arrive(state: string | undefined): Promise<Transaction | Outcome | undefined>
+  /**
+   * Takes the youngest logout that is under way, and gives where it ends: some servers send no
+   * `state` back.
+   */
+  takeLogout(): Promise<string | undefined>
   /** Writes down how it ended, for a second arrival and for the one who waits. */
   finish(state: string, transaction: Transaction, result: Outcome['result']): Promise<void>
   /**
@@ -86,6 +91,23 @@ export const safeReturnTo = (
   return url.href
 }
 
+/** Takes the youngest of the logouts that are at the server, and gives its return URL. */
+const takeLogout = async (
+  store: Pick<Store, 'listTransactions' | 'takeTransaction' | 'putOutcome'>,
+  end: (returnTo: string) => Outcome,
+): Promise<string | undefined> => {
+  const [youngest] = (await store.listTransactions())
+    .flatMap(([key, entry]) =>
+      entry?.kind === 'logout' && entry.report ? [{ ...entry, key, report: entry.report }] : [],
+    )
+    .sort((a, b) => b.createdAt - a.createdAt)
+  if (!youngest) return
+  const { key, report, returnTo } = youngest
+  await store.takeTransaction(key, () => end(returnTo))
+  await store.putOutcome(report, end(returnTo))
+  return returnTo
+}
+
 /** Creates the transactions of the worker at `root`: one elsewhere has others under way. */
 export function createTransactions({
   config: { root },
@@ -139,6 +161,8 @@ export function createTransactions({
       }
       return taken
     },
+
+    takeLogout: () => takeLogout(store, (returnTo) => outcome(returnTo, 'logged-out')),
 
     finish: async (state, { returnTo, report }, result) => {
       const ended = outcome(returnTo, result)

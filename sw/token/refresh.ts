@@ -71,6 +71,7 @@ const readClaims = async (
       ...current,
       claims: { ...current.claims, ...seen.claims },
       idToken,
+      hintRefused: undefined,
     }))
   }
   // A wrong clock or an unknown key must not cost the session: the claims stay as they were.

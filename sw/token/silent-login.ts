@@ -1,6 +1,7 @@
-import { fromErrorData, interactionCodes, TokenError } from '../../src/shared/errors.js'
+import { fromErrorData, interactionCodes, oauthCodes, TokenError } from '../../src/shared/errors.js'
 import type { AuthPage, FrameEnd } from '../../src/shared/protocol.js'
 import type { Page, Platform } from '../platform.js'
+import { hintOf } from '../session/active-record.js'
 import { type ActiveRecord, activeOf, type SessionRecord } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
 import type { Transactions } from '../sign-in/transactions.js'
@@ -17,6 +18,8 @@ export interface SilentLoginRequest {
   record?: SessionRecord
   /** The page that asked; it is tried first. */
   page?: string
+  /** Leaves out the hint. */
+  hintless?: true
 }
 
 /** How a silent login ends. */
@@ -78,6 +81,13 @@ const explainTimeout = (frame: FrameEnd | undefined, isUnused: boolean, limit: n
 const isRefusal = ({ code }: TokenError): boolean =>
   (interactionCodes as readonly string[]).includes(code)
 
+/**
+ * May the hint be why the server did not do it? It is too long for the server, or was signed with a
+ * key that the server no longer has.
+ */
+const mayBeTheHint = ({ code }: TokenError): boolean =>
+  [...oauthCodes, 'timeout', 'invalid_callback', 'invalid_token_response'].includes(code)
+
 const blocked = (): TokenError =>
   new TokenError(
     'silent_login_blocked',
@@ -109,12 +119,13 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
   const { now, wait, online } = platform
   const pages = createFramePages({ root, doneUrl: authUrls.done, limit, callPage, platform })
 
-  const begin = ({ purpose, record }: SilentLoginRequest): Promise<string> =>
+  const begin = ({ purpose, record, hintless }: SilentLoginRequest): Promise<string> =>
     transactions.begin({
       kind: purpose === 'check' ? 'check' : 'silent',
       returnTo: root,
       session: activeOf(record)?.session,
       generation: record?.generation,
+      hintless,
     })
 
   /** How the transaction ended. The server may have answered, only not in time for the frame. */
@@ -188,23 +199,48 @@ export function createSilentLogin(parts: Parts & { note?: Note }): SilentLogin {
   const { now } = parts.platform
   const attempt = createAttempt(parts)
 
-  /** Counts a frame that brought nothing; the next sign-in of any kind starts anew. */
-  const count = (record: ActiveRecord) =>
+  /** Counts what brought nothing; the next sign-in of any kind starts anew. */
+  const count = (record: ActiveRecord, hintRefused: true | undefined) =>
     session.changeOwn(record.session, (current) => ({
       ...current,
       silentLoginFailed: { times: (current.silentLoginFailed?.times ?? 0) + 1, at: now() },
+      hintRefused: hintRefused || current.hintRefused,
     }))
+
+  /** Tries with the hint and, if that may be why it failed, once more without. */
+  const attemptBoth = async (request: SilentLoginRequest) => {
+    const record = activeOf(request.record)
+    const hint = hintOf(record)
+    let outcome = await attempt(request)
+    let hintless = !hint && record?.idToken !== undefined
+    // Silence that goes on has another reason, and each frame that it takes costs the user its time.
+    const isRetried =
+      hint &&
+      outcome.kind === 'failed' &&
+      mayBeTheHint(outcome.error) &&
+      !(outcome.error.code === 'timeout' && record?.silentLoginFailed)
+    if (isRetried) {
+      hintless = true
+      outcome = await attempt({ ...request, hintless: true })
+    }
+    const hintRefused = (isRetried && outcome.kind === 'refused') || undefined
+    // That it does not know which user is meant is no answer about this one.
+    if (hintless && outcome.kind === 'refused' && outcome.error.code !== 'login_required') {
+      outcome = { ...outcome, kind: 'failed' }
+    }
+    return { outcome, hintRefused }
+  }
 
   return async (request) => {
     // An app that asks by itself gets an answer each time.
     const renewed = request.purpose === 'renew' ? activeOf(request.record) : undefined
     if (renewed && isResting(renewed, now())) return { kind: 'failed', error: paused() }
     note?.('silent-login')
-    const outcome = await attempt(request)
+    const { outcome, hintRefused } = await attemptBoth(request)
     if ('error' in outcome) {
       const { code } = outcome.error
       note?.('silent-login-failed', { code })
-      if (renewed && code !== 'offline' && code !== 'no_page') await count(renewed)
+      if (renewed && code !== 'offline' && code !== 'no_page') await count(renewed, hintRefused)
     } else note?.('silent-login-done')
     return outcome
   }

@@ -64,6 +64,23 @@ describe('when the refresh token is dead', () => {
     expect(await eventsOf(page, 'login-required')).toEqual([])
   })
 
+  test('a server with a new signing key does it without the hint, and signs out without', async () => {
+    const page = await openSpent()
+    await world.as.rotateSigningKey()
+    expect(await me(page)).toMatchObject(asAlice)
+    const hinted = silentAttempts().map(({ query }) => query.includes('id_token_hint='))
+    expect(hinted).toEqual([true, false])
+    // The hint is a new one by now, until the server changes its key once more.
+    await world.as.rotateSigningKey()
+    await page
+      .evaluate(() => window.auth.logout({ returnTo: '/bye' }).catch(() => {}))
+      .catch(() => {})
+    await page.waitForURL(`${world.url}bye`)
+    const [logout] = requestsTo(world.as, '/session/end')
+    expect(logout?.query).not.toContain('id_token_hint=')
+    expect(logout?.query).toContain('client_id=')
+  })
+
   test('an expired token is renewed by it before the request goes out', async () => {
     const page = await openSpent()
     expect(await me(page)).toMatchObject(asAlice)

@@ -70,9 +70,9 @@ describe('a bad configuration is refused by name (CF-02)', () => {
       /token_endpoint must use https/,
     ],
     [
-      'a revocation endpoint with http',
-      server({ revocation_endpoint: 'http://login.example/revoke' }),
-      /revocation_endpoint must use https/,
+      'keys with http that are used',
+      { ...server({ jwks_uri: 'http://login.example/keys' }), idTokenSignature: jwks() },
+      /jwks_uri must use https/,
     ],
     [
       'a logout endpoint that is a script',
@@ -191,6 +191,13 @@ describe('a bad configuration is refused by name (CF-02)', () => {
       /more than one resource \(urn:a, urn:b\)/,
     ],
     ['jwks without its brackets', { idTokenSignature: jwks }, /must be jwks\(\)/],
+    [
+      'an audience that is no list',
+      { trustedAudiences: 'urn:a' },
+      /trustedAudiences must be a list/,
+    ],
+    ['an empty audience', { trustedAudiences: [''] }, /trustedAudiences must be a list/],
+    ['an audience that is none', { trustedAudiences: [5] }, /trustedAudiences must be a list/],
     ['a scope that is a list', { scope: ['openid'] }, /scope must be a string/],
     ['authorizationParams that are a string', { authorizationParams: 'a=b' }, /must be an object/],
     ['authorizationParams that are a list', { authorizationParams: [] }, /must be an object/],
@@ -238,6 +245,16 @@ describe('a bad configuration is refused by name (CF-02)', () => {
       { redirectUri: 'https://app.example/apple/callback' },
       /inside the worker's scope/,
     ],
+    ...[
+      ...['', 'index.html', 'Index.htm', 'default.aspx', 'auth/', 'auth/callback/', 'a/index.php'],
+    ].map(
+      (page) =>
+        [
+          `the redirectUri ${root}${page}, which is a page of the app`,
+          { redirectUri: `${root}${page}` },
+          /is a page of the app.*https:\/\/app\.example\/app\/tokenward\/callback\.html/,
+        ] as [string, object, RegExp],
+    ),
     ['a redirectUri with a query', { redirectUri: `${root}cb?a=b` }, /no query/],
     ['a redirectUri with a fragment', { redirectUri: `${root}cb#a` }, /no fragment/],
     ['a redirectUri with a bare #', { redirectUri: `${root}cb#` }, /no fragment/],
@@ -343,6 +360,23 @@ describe('a good configuration', () => {
     expect(parse({ issuer: 'https://login.example/' }).issuer).toBe('https://login.example/')
     expect(parse({ issuer: 'https://login.example' }).issuer).toBe('https://login.example')
     expect(parse({ issuer: 'https://Login.example/A' }).issuer).toBe('https://Login.example/A')
+  })
+
+  test('takes given metadata whose members are bad where they are not used', () => {
+    const bad = { revocation_endpoint: 'http://login.example/r', jwks_uri: '' }
+    expect(parse({ issuer: { ...metadata, ...bad } }).metadata).toEqual({
+      ...metadata,
+      revocation_endpoint: undefined,
+      jwks_uri: undefined,
+    })
+  })
+
+  test('calls a redirectUri that is the origin a page, and does not lead to it', () => {
+    const message = messageOf(() =>
+      parse({ redirectUri: 'https://app.example' }, 'https://app.example/'),
+    )
+    expect(message).toMatch(/is a page of the app/)
+    expect(message).not.toMatch(/as browsers write it/)
   })
 
   test('takes given metadata, and its issuer', () => {

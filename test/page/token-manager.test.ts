@@ -609,6 +609,40 @@ describe('a call', () => {
     })
   })
 
+  test.each([
+    ['out_of_scope', { controlled: false, scope: `${scope}app/` }],
+    ['worker_order', { probe: () => new Response('<!doctype html>') }],
+  ] as const)('of login() says %s as ready does, and stays', async (code, options) => {
+    const { asked } = installServiceWorker(options)
+    const auth = create('/app/sw.js')
+    // At once, and after ready has said it.
+    await expect(auth.login()).rejects.toMatchObject({ code })
+    await expect(auth.ready).rejects.toMatchObject({ code })
+    await expect(auth.login()).rejects.toMatchObject({ code })
+    expect(asked.map(([name]) => name)).not.toContain('login')
+  })
+
+  test.each(['preventDefault', 'returnValue'])(
+    'of login() goes on at once after a user who was asked has stayed (%s)',
+    async (way) => {
+      const { asked } = installServiceWorker()
+      const auth = create('/sw.js')
+      const first = auth.login()
+      first.catch(() => {})
+      await vi.waitFor(() => expect(location.hash).toBe('#left'))
+      const event = new Event('beforeunload', { cancelable: true })
+      if (way === 'returnValue') Object.defineProperty(event, 'returnValue', { value: 'Stay?' })
+      else addEventListener('beforeunload', (asks) => asks.preventDefault(), { once: true })
+      dispatchEvent(event)
+      await new Promise((resolve) => setTimeout(resolve))
+      const second = auth.login()
+      second.catch(() => {})
+      expect(second).not.toBe(first)
+      await vi.waitFor(() => expect(asked.filter(([name]) => name === 'login')).toHaveLength(2))
+      dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }))
+    },
+  )
+
   test('of login() twice is one, and Back ends it (AR-18)', async () => {
     const { asked } = installServiceWorker()
     const auth = create('/sw.js')

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import type { TokenError } from '../../src/shared/errors.js'
+import { jwks } from '../../sw/server/jwks.js'
 import { randomId } from '../../sw/values/random-id.js'
 import { json, jwt } from '../support/fake-authorization-server.js'
 import { createUnitWorld, type WorldOptions } from '../support/worker-parts.js'
@@ -368,8 +369,14 @@ describe('the metadata', () => {
     ['a token endpoint with http', { token_endpoint: 'http://login.example/token' }],
     ['no token endpoint', { token_endpoint: undefined }],
     ['a token endpoint that is a list', { token_endpoint: ['https://login.example/t'] as never }],
-    ['a revocation endpoint with http', { revocation_endpoint: 'http://login.example/r' }],
     ['a logout endpoint that is a script', { end_session_endpoint: 'javascript:alert(1)' }],
+    [
+      'an endpoint for pushed requests with http, if it wants them',
+      {
+        require_pushed_authorization_requests: true,
+        pushed_authorization_request_endpoint: 'http://login.example/par',
+      },
+    ],
     ['PKCE without S256', { code_challenge_methods_supported: ['plain'] }],
     ['nonsense for PKCE', { code_challenge_methods_supported: 5 as never }],
   ])('with %s is refused', async (_title, metadata) => {
@@ -420,6 +427,52 @@ describe('the metadata', () => {
     expect(error.message).toMatch(/CORS.*Content-Security-Policy.*ad blocker/)
     browser.online = false
     expect((await failure(ask())).code).toBe('offline')
+  })
+
+  describe('whose members are bad, but not used', () => {
+    const bad = [null, '', 'http://login.example/x', 5, 'nonsense', {}]
+    test.each([
+      ...['revocation_endpoint', 'jwks_uri', 'pushed_authorization_request_endpoint'],
+      ...['userinfo_endpoint', 'introspection_endpoint', 'mtls_endpoint_aliases'],
+    ])('keep nobody out: %s', async (name) => {
+      for (const value of bad) {
+        const metadata = { [name]: value as never }
+        const { as, server, signIn } = createWorld({ server: { metadata } })
+        expect(await signIn()).toHaveProperty('subject', 'alice')
+        await as.revoke('r')
+        expect(await as.logoutUrl('s')).toContain('https://login.example/logout?')
+        for (const { url } of server.requests) expect(url).toMatch(/^https:/)
+      }
+    })
+
+    test.each([null, ''])('keep nobody out: end_session_endpoint %j', async (value) => {
+      const metadata = { end_session_endpoint: value as never }
+      const { as, signIn } = createWorld({ server: { metadata } })
+      expect(await signIn()).toHaveProperty('subject', 'alice')
+      expect(await as.logoutUrl('s')).toBeUndefined()
+    })
+
+    test('keep nobody out where the app has its own logoutUrl', async () => {
+      const metadata = { end_session_endpoint: 'http://login.example/logout' }
+      const options = { logoutUrl: () => 'https://login.example/bye' }
+      const { as, signIn } = createWorld({ server: { metadata }, options })
+      expect(await signIn()).toHaveProperty('subject', 'alice')
+      expect(await as.logoutUrl('s')).toBe('https://login.example/bye')
+    })
+
+    test('are refused by name once they are: the keys with idTokenSignature', async () => {
+      const metadata = { jwks_uri: 'http://login.example/keys' }
+      const options = { idTokenSignature: jwks() }
+      const error = await failure(createWorld({ server: { metadata }, options }).signIn())
+      expect(error.code).toBe('invalid_configuration')
+      expect(error.message).toContain('jwks_uri must use https')
+    })
+  })
+
+  test('of another name says that neither will do for both, and what will', async () => {
+    const metadata = { issuer: 'https://identity.oraclecloud.com/' }
+    const { message } = await failure(createWorld({ server: { metadata } }).signIn())
+    expect(message).toMatch(/metadata by hand/)
   })
 
   test('may name a userinfo endpoint: it is never asked (TK-13)', async () => {
@@ -508,8 +561,6 @@ describe('signing in', () => {
   })
 
   test.each([
-    ['a refresh token that is a number', { refresh_token: 5 }],
-    ['a scope that is a list', { scope: ['a'] }],
     ['an ID token that is no JWT', { id_token: 'x.y.z' }],
     ['an ID token that is empty', { id_token: '' }],
     ['an encrypted ID token', { id_token: 'a.b.c.d.e' }],
@@ -517,6 +568,25 @@ describe('signing in', () => {
   ])('with %s fails (TK-03)', async (_title, tokens) => {
     const { signIn } = createWorld({ server: { tokens } })
     expect((await failure(signIn())).code).toBe('invalid_id_token')
+  })
+
+  test.each<[string, Record<string, unknown>]>([
+    ['refresh_token', { refresh_token: 5 }],
+    ['scope', { scope: 5 }],
+    ['refresh_token', { refresh_token: [], id_token: 'x.y.z' }],
+  ])('with a wrong %s fails, and not for its ID token (TK-03)', async (name, tokens) => {
+    const { server, as, signIn } = createWorld({ server: { tokens } })
+    const error = await failure(signIn())
+    expect(error.code).toBe('invalid_token_response')
+    expect(error.message).toContain(`"${name}"`)
+    // A refresh says the same.
+    server.setGrant({ clientId: 'c', subject: 'alice', refreshToken: 'r' })
+    expect(await as.refresh('r')).toMatchObject({ error: { message: error.message } })
+  })
+
+  test('with a list of scopes works', async () => {
+    const { signIn } = createWorld({ server: { tokens: { scope: ['openid', 'orders'] } } })
+    expect(await signIn()).toHaveProperty('scope', 'openid orders')
   })
 
   test.each(['DPoP', 'mac', '', undefined, 5])('with token type %j fails (TK-03)', async (type) => {
@@ -572,7 +642,7 @@ describe('signing in', () => {
   })
 
   test.each<[string, Record<string, unknown>]>([
-    ['a scope that is a list', { scope: ['a'] }],
+    ['a scope that is a number', { scope: 5 }],
     ['an ID token of another', { id_token: jwt({ iss: 'https://evil.example' }) }],
     ['an ID token that is no JSON', { id_token: 'x.secret-claims.z' }],
     ['a type of token we have not', { token_type: 'mac' }],
@@ -690,6 +760,68 @@ describe('the ID token of a sign-in (TK-06)', () => {
     expect(await signIn()).toHaveProperty('subject', 'alice')
   })
 
+  describe('with a further audience', () => {
+    const idcs = 'https://identity.oraclecloud.com/'
+    const judge = async (claims: (clientId: string) => object, trustedAudiences?: string[]) => {
+      const world = createWorld({ options: { ...(trustedAudiences && { trustedAudiences }) } })
+      const { server, config, as } = world
+      server.options.claims = claims(config.clientId) as Record<string, unknown>
+      const signedIn = await world.signIn().then(
+        ({ subject, idToken }) => [subject, idToken?.split('.').length],
+        ({ code, message }) => [code, message],
+      )
+      const idToken = server.idToken(config.clientId, 'alice')
+      const { kind } = await as.readIdToken(idToken, { subject: 'alice', accessToken: 'a' })
+      return [...signedIn, kind]
+    }
+
+    test('that the app trusts is taken', async () => {
+      const aud = (clientId: string) => ({ aud: [clientId, idcs] })
+      expect(await judge(aud, [idcs])).toEqual(['alice', 3, 'same'])
+      expect(await judge(aud, ['other', idcs])).toEqual(['alice', 3, 'same'])
+    })
+
+    test('that the app does not trust is refused, with the option that would', async () => {
+      const aud = (clientId: string) => ({ aud: [clientId, idcs, 'other'] })
+      const refused = ['invalid_id_token', expect.stringContaining('trustedAudiences'), 'unusable']
+      expect(await judge(aud)).toEqual(refused)
+      expect(await judge(aud, [idcs])).toEqual(refused)
+    })
+
+    test('is refused without ours, or with another azp', async () => {
+      expect((await judge(() => ({ aud: [idcs] }), [idcs]))[0]).toBe('invalid_id_token')
+      const aud = (clientId: string) => ({ aud: [clientId, idcs], azp: idcs })
+      expect((await judge(aud, [idcs]))[0]).toBe('invalid_id_token')
+    })
+  })
+
+  test.each<[string, object]>([
+    ['"sub"', { sub: 5 }],
+    ['"auth_time"', { auth_time: '1700000000' }],
+    ['"exp"', { exp: '9999999999' }],
+    ['"aud"', { aud: 'other' }],
+  ])('that is refused for its %s says so', async (name, claims) => {
+    const { signIn } = createWorld({ server: { claims: { ...claims } } })
+    expect((await failure(signIn())).message).toContain(name)
+  })
+
+  test('that is signed with something else than the metadata say names the member', async () => {
+    const { signIn } = createWorld({ server: { header: { alg: 'ES256' } } })
+    const { message } = await failure(signIn())
+    expect(message).toContain('id_token_signing_alg_values_supported')
+  })
+
+  test('is taken once the server lists what it signs with, however new the metadata are', async () => {
+    const metadata = { id_token_signing_alg_values_supported: ['RS256'] }
+    const { server, signIn } = createWorld({ server: { metadata } })
+    await signIn()
+    server.options.header = { alg: 'ES256' }
+    Object.assign(server.metadata, { id_token_signing_alg_values_supported: ['RS256', 'ES256'] })
+    expect(await signIn()).toHaveProperty('subject', 'alice')
+    const asked = server.requests.filter(({ url }) => url.includes('/.well-known/'))
+    expect(asked).toHaveLength(2)
+  })
+
   test.each(['none', 'HS256', 'RS1', undefined])('is refused with alg %s', async (alg) => {
     expect(await failing({}, { header: { alg } })).toBe('invalid_id_token')
   })
@@ -721,6 +853,56 @@ describe('the ID token of a sign-in (TK-06)', () => {
     const { expiresAt, issuedAt } = await signIn()
     // What counts is how long the token lives, on the clock of this device.
     expect([issuedAt, expiresAt]).toEqual([browser.now(), browser.now() + hour])
+  })
+
+  describe('that is as old as its exp', () => {
+    /** The ID token says `told`, the server's `Date` says `date`, the app's own site `site`. h */
+    const judge = async ({ told, date, site }: { told: number; date?: number; site?: number }) => {
+      const world = createUnitWorld({ server: { now: () => Date.now() + told * hour } })
+      const { server, createWorker, config } = world
+      const at = (hours: number | undefined): Record<string, string> =>
+        hours === undefined ? {} : { date: new Date(Date.now() + hours * hour).toUTCString() }
+      const { authorizationServer: as } = createWorker({
+        fetch: async (input, init) => {
+          const url = String(input)
+          if (url === config.authUrls.done) {
+            expect(init).toMatchObject({ method: 'HEAD', credentials: 'omit', cache: 'no-store' })
+            // A cache has kept it for an hour.
+            const kept = site === undefined ? {} : { ...at(site - 1), age: '3600' }
+            return new Response(null, { headers: kept })
+          }
+          const answer = await server.fetch(input, init)
+          for (const [name, value] of Object.entries(at(date))) answer.headers.set(name, value)
+          return answer
+        },
+      })
+      const [state, secrets] = [randomId(), as.newSecrets()]
+      const back = server.authorize(await as.authorizationUrl({ state, secrets, params: {} }))
+      const signIn = as.redeem({ params: back.searchParams, state, secrets })
+      const end = await signIn.then(
+        () => 'taken',
+        ({ code }) => code,
+      )
+      const idToken = server.idToken(config.clientId, 'alice')
+      const session = { subject: 'alice', accessToken: 'a' }
+      return [end, (await as.readIdToken(idToken, session)).kind]
+    }
+
+    test.each([-5, 5, -0.25])('is refused where a right clock says so (%s h)', async (told) => {
+      expect(await judge({ told, site: 0 })).toEqual(['invalid_id_token', 'unusable'])
+      expect((await judge({ told, date: 0 }))[0]).toBe('invalid_id_token')
+    })
+
+    test.each([-5, 5, 23])('is taken on a device that is wrong (%s h)', async (told) => {
+      expect(await judge({ told, site: told })).toEqual(['taken', 'same'])
+      expect((await judge({ told, date: told }))[0]).toBe('taken')
+      // The server's own clock says more than another one.
+      expect((await judge({ told, date: told, site: 0 }))[0]).toBe('taken')
+    })
+
+    test('is judged by itself within minutes', async () => {
+      expect(await judge({ told: -0.1, site: 1, date: 1 })).toEqual(['taken', 'same'])
+    })
   })
 
   test.each([25, -25, 24 * 365])(
@@ -945,6 +1127,13 @@ describe('the ID token of a refresh (RF-12)', () => {
       expect(answer.kind).toBe('same')
     },
   )
+
+  test('that is the one from before brings nothing, however old', async () => {
+    const { as } = createWorld()
+    const idToken = jwt({ exp: 1 })
+    const session = { subject: 'alice', accessToken: 'a', idToken }
+    expect(await as.readIdToken(idToken, session)).toEqual({ kind: 'same', claims: {} })
+  })
 
   test('that cannot be read, encrypted say, ends nothing and brings nothing', async () => {
     const { as } = createWorld()

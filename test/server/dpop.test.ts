@@ -372,8 +372,11 @@ describe('the key', () => {
     server.authorize = lost
     const entries = (await readDatabase(worker.store.name))['transactions'] ?? []
     const keys = entries.flatMap(([, value]) => (value as { sent?: object }).sent ?? [])
-    expect(keys).toMatchObject([{ dpopKey: { jkt } }])
-    expect(keys).not.toMatchObject([{ dpopKey: { privateKey: expect.anything() } }])
+    // One with the hint, and one without.
+    expect(keys).toMatchObject([{ dpopKey: { jkt } }, { dpopKey: { jkt } }])
+    for (const key of keys) {
+      expect(key).not.toMatchObject({ dpopKey: { privateKey: expect.anything() } })
+    }
   })
 
   test('that no browser can store lives as long as the worker, and pages are told (ST-11)', async () => {
@@ -935,6 +938,21 @@ describe('at an API', () => {
     expect([response.status, await response.text()]).toEqual([401, 'mine'])
     expect(calls).toHaveLength(2)
     expect(server.tokenRequests()).toEqual([])
+  })
+
+  test('a nonce that no header should carry is not taken, and the one before it stays', async () => {
+    const { worker, calls, apiOptions } = await signedIn()
+    apiOptions.headers = { 'dpop-nonce': 'good' }
+    await worker.fetch()
+    for (const nonce of ['x'.repeat(2_001), 'two words', '"']) {
+      apiOptions.headers = { 'dpop-nonce': nonce }
+      expect((await worker.fetch()).status).toBe(200)
+      expect(calls.at(-1)?.checked?.claims['nonce']).toBe('good')
+    }
+    apiOptions.headers = { 'dpop-nonce': 'x'.repeat(2_000) }
+    await worker.fetch()
+    await worker.fetch()
+    expect(calls.at(-1)?.checked?.claims['nonce']).toHaveLength(2_000)
   })
 
   test('each origin has its own nonce, and the newest one wins, from any answer (DP-07)', async () => {

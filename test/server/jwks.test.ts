@@ -187,16 +187,28 @@ describe('the keys', () => {
     expect(fetches()).toHaveLength(2)
   })
 
-  test('are fetched again for one that is new, after a minute (TK-08)', async () => {
-    const { browser, signIn, rotate, fetches } = createWorld()
+  test('are fetched again at once for one that is new, as often as they change (TK-08)', async () => {
+    const { signIn, start, rotate, fetches } = createWorld()
     await signIn()
+    rotate(second)
+    expect(await signIn()).toBe('alice')
+    rotate(createSigningKey('RS256', 'third'))
+    expect(await start().signIn()).toBe('alice')
+    expect(fetches()).toHaveLength(3)
+  })
+
+  test('are fetched again after a minute where that has brought none that fits (TK-08)', async () => {
+    const { browser, signIn, rotate, now, fetches } = createWorld()
+    await signIn()
+    now.signing = second
+    expect(await signIn()).toBe('invalid_id_token')
     rotate(second)
     await browser.pass(minute - 1)
     expect(await signIn()).toBe('invalid_id_token')
-    expect(fetches()).toHaveLength(1)
+    expect(fetches()).toHaveLength(2)
     await browser.pass(1)
     expect(await signIn()).toBe('alice')
-    expect(fetches()).toHaveLength(2)
+    expect(fetches()).toHaveLength(3)
   })
 
   test('that have no name are fetched again for a signature that is wrong (TK-08)', async () => {

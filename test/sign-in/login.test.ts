@@ -90,6 +90,7 @@ describe('a sign-in', () => {
     ...['client_id', 'code_challenge', 'code_challenge_method', 'dpop_jkt', 'id_token_hint'],
     ...['nonce', 'redirect_uri', 'request', 'request_uri', 'resource', 'response_mode'],
     ...['response_type', 'scope', 'state', 'audience'],
+    ...['include_granted_scopes', 'user_scope', 'optionalScopes'],
   ])('does not begin with the parameter %s of a page (AR-13)', async (name) => {
     const begin = createWorld().login.begin({ returnTo: app, params: { [name]: 'x' } })
     await expect(begin).rejects.toMatchObject({
@@ -434,6 +435,28 @@ describe('a silent login', () => {
     expect(searchParams.get('id_token_hint')).toBe(before.idToken)
   })
 
+  test('goes without a hint that is long, was refused, or has just failed', async () => {
+    const { leave, silent, before, session } = await ready()
+    const hint = async (more: Partial<BegunTransaction> = {}) =>
+      new URL((await leave({ ...silent, ...more })).url).searchParams.get('id_token_hint')
+    const change = (more: Partial<ActiveRecord>) =>
+      session.changeOwn(before.session, (current) => ({ ...current, ...more }))
+    expect(await hint({ hintless: true })).toBeNull()
+    await change({ idToken: 'x'.repeat(4_000) })
+    expect(await hint()).toHaveLength(4_000)
+    await change({ idToken: 'x'.repeat(4_001) })
+    expect(await hint()).toBeNull()
+    await change({ idToken: before.idToken, hintRefused: true })
+    expect(await hint()).toBeNull()
+  })
+
+  test('brings a new hint, which the server has not refused yet', async () => {
+    const { signInAs, silent, before, stored, session } = await ready()
+    await session.changeOwn(before.session, (current) => ({ ...current, hintRefused: true }))
+    await signInAs('alice', silent)
+    expect((await stored()).hintRefused).toBeUndefined()
+  })
+
   test('asks with prompt=none also where the app asks for another prompt (SI-08)', async () => {
     const options: Partial<TokenWorkerOptions> = { authorizationParams: { prompt: 'consent' } }
     const { leave } = createWorld({ options })
@@ -609,6 +632,24 @@ describe('an answer at the callback', () => {
         location: `${app}#`,
         code: 'unsolicited_callback',
       })
+    },
+  )
+
+  test.each([
+    ['access_denied', /access_denied/],
+    ['a_code_of_its_own', /a_code_of_its_own/],
+    ['Call 0800 now', /^((?!0800).)*$/],
+    ['x'.repeat(41), /^((?!xx).)*$/],
+    ['<b>', /^((?!<b>).)*$/],
+  ])(
+    'that is the error %s without state is unsolicited, with its code if it is one',
+    async (error, message) => {
+      const told = await bad((url) => {
+        url.search = String(new URLSearchParams({ error, error_description: 'So they say' }))
+      })
+      expect(told).toMatchObject({ location: `${app}#`, code: 'unsolicited_callback' })
+      expect(told.message).toMatch(message)
+      expect(told.message).not.toContain('So they say')
     },
   )
 

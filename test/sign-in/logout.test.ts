@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import type { ActiveRecord } from '../../sw/session/records.js'
 import { createSession } from '../../sw/session/session.js'
 import { createLogout } from '../../sw/sign-in/logout.js'
+import { json, jwt } from '../support/fake-authorization-server.js'
 import { type Fetch, noNetwork, settle } from '../support/fake-platform.js'
 import {
   createUnitWorld,
@@ -60,6 +62,43 @@ describe('signing out', () => {
     expect(await logout.outcome(url!)).toEqual({ server: 'ended' })
   })
 
+  const idToken = jwt({ sub: 'alice' }, { alg: 'RS256', kid: 'old' })
+  const published = (...kids: string[]) => ({
+    keys: () => json({ keys: kids.map((kid) => ({ kid })) }),
+  })
+  test.each<[string, boolean, WorldOptions['server'], Partial<ActiveRecord>]>([
+    ['whose key the server still publishes', true, published('new', 'old'), {}],
+    ['whose key the server no longer publishes', false, published('new'), {}],
+    ['whose keys cannot be had', true, { keys: () => new Response('', { status: 503 }) }, {}],
+    ['whose keys are none', true, { keys: () => json({ keys: 'none' }) }, {}],
+    ['that a silent login was refused with', false, published('old'), { hintRefused: true }],
+    ['that is too long for some servers', false, published('old'), { idToken: 'x'.repeat(4_001) }],
+  ])(
+    'with a hint %s: it is sent? %s; the way back is there',
+    async (_title, sent, server, more) => {
+      const { begin, visit, session, config } = await createWorld({ server })
+      await session.changeOwn('session-1', (current) => ({ ...current, idToken, ...more }))
+      const { url, atServer } = await begin()
+      expect(atServer).toBe(true)
+      const { searchParams } = new URL(await visit(url!))
+      expect(searchParams.get('id_token_hint')).toBe(sent ? idToken : null)
+      expect(searchParams.get('client_id')).toBe(config.clientId)
+      expect(searchParams.get('post_logout_redirect_uri')).toBe(`${app}tokenward/logout.html`)
+      const back = `${app}tokenward/logout.html?state=${searchParams.get('state')}`
+      expect(await visit(back)).toBe(`${app}#`)
+    },
+  )
+
+  test('does not wait for keys longer than for the server itself', async () => {
+    const { begin, session, browser } = await createWorld({
+      server: { keys: () => new Promise(() => {}) },
+    })
+    await session.changeOwn('session-1', (current) => ({ ...current, idToken }))
+    const done = begin()
+    await browser.pass(5_000)
+    expect(await done).toMatchObject({ atServer: true })
+  })
+
   test('comes back to where the page wants', async () => {
     const { begin, visit } = await createWorld()
     const { url } = await begin({ returnTo: `${app}bye?x#y` })
@@ -113,6 +152,16 @@ describe('signing out', () => {
     const { url, atServer } = await begin()
     expect(atServer).toBe(true)
     expect(await visit(url!)).toMatch(/^https:\/\/login\.example\/v2\/logout\?c=client-/)
+  })
+
+  test('uses the logoutUrl of the app also where the server names one', async () => {
+    const { begin, visit, server } = await createWorld({
+      options: { logoutUrl: ({ clientId }) => `https://login.example/out?logout_uri=${clientId}` },
+    })
+    const { url, atServer } = await begin()
+    expect(atServer).toBe(true)
+    expect(await visit(url!)).toMatch(/^https:\/\/login\.example\/out\?logout_uri=client-/)
+    expect(server.requests.map(({ url }) => url)).not.toContain(server.metadata.jwks_uri)
   })
 
   test('works where nobody is signed in, and says nothing then', async () => {
@@ -252,6 +301,30 @@ describe('a visit of logout.html', () => {
     const { visit, transactions } = await createWorld()
     const ticket = await transactions.begin({ kind: 'login', returnTo: app })
     expect(await visit(`${app}tokenward/logout.html?ticket=${ticket}`)).toBe(`${app}#`)
+  })
+
+  test('without a state ends the logout that is under way, and only that', async () => {
+    const { begin, visit, logout, transactions, browser } = await createWorld()
+    const back = `${app}tokenward/logout.html`
+    const first = (await begin({ returnTo: `${app}other?bye=1` })).url!
+    // It has not left yet, and neither has a sign-in anything to do with it.
+    const login = await transactions.begin({ kind: 'login', returnTo: `${app}in` })
+    await transactions.depart(login, ['login'])
+    expect(await visit(back)).toBe(`${app}#`)
+    const state = new URL(await visit(first)).searchParams.get('state')
+    expect(await visit(`${back}?state=made-up`)).toBe(`${app}#`)
+    expect(await visit(back)).toBe(`${app}other?bye=1#`)
+    expect(await logout.outcome(first)).toEqual({ server: 'ended' })
+    expect(await visit(back)).toBe(`${app}#`)
+    expect(await visit(`${back}?state=${state}`)).toBe(`${app}other?bye=1#`)
+    // Of two, the younger.
+    await visit((await begin({ returnTo: `${app}a` })).url!)
+    browser.setClock(1)
+    await visit((await begin({ returnTo: `${app}b` })).url!)
+    expect([await visit(back), await visit(back)]).toEqual([`${app}b#`, `${app}a#`])
+    await visit((await begin({ returnTo: `${app}late` })).url!)
+    browser.setClock(3_600_001)
+    expect(await visit(back)).toBe(`${app}#`)
   })
 
   test('a second time with the same state leads to the same page', async () => {

@@ -344,14 +344,7 @@ export const metadataVariants: readonly MetadataVariant[] = [
     answer: (right) => json({ ...right, issuer: `${right['issuer']}/` }),
     ...wrong,
   },
-  ...[
-    'authorization_endpoint',
-    'token_endpoint',
-    'revocation_endpoint',
-    'end_session_endpoint',
-    'pushed_authorization_request_endpoint',
-    'jwks_uri',
-  ].map((name) => ({
+  ...['authorization_endpoint', 'token_endpoint', 'end_session_endpoint'].map((name) => ({
     title: `whose ${name} is on http (TK-14)`,
     answer: change({ [name]: 'http://login.example/x' }),
     ...wrong,

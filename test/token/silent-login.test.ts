@@ -355,6 +355,92 @@ describe('a page that goes away (SI-06)', () => {
   })
 })
 
+describe('a hint of whom it is for is a help, and fails no silent login', () => {
+  const withHint = async (...ends: (Outcome['result'] | 'nothing')[]) => {
+    const world = await createWorld()
+    const { opened, finish, session } = world
+    const record = (await session.changeOwn('session-1', (current) => ({
+      ...current,
+      idToken: 'the-id-token',
+    }))) as ActiveRecord
+    const frame = async ({ url }: { url: string }) => {
+      const end = ends[opened.length - 1] ?? 'nothing'
+      if (end === 'nothing') return 'timeout' as const
+      await finish(url, end)
+      return 'done' as const
+    }
+    world.open('a', { frame })
+    const departures: unknown[] = []
+    const { begin } = world.transactions
+    world.transactions.begin = (transaction) => {
+      departures.push(transaction.hintless)
+      return begin(transaction)
+    }
+    const stored = async () => (await world.store.read()) as ActiveRecord
+    return { ...world, record, departures, stored }
+  }
+
+  test.each([
+    ...['invalid_request', 'server_error', 'temporarily_unavailable', 'access_denied'],
+    ...['invalid_callback', 'invalid_token_response'],
+  ])('that is answered by %s is tried once more, without it', async (code) => {
+    const { silentLogin, record, departures } = await withHint(errorOf(code), 'signed-in')
+    expect(await silentLogin({ purpose: 'renew', record })).toMatchObject({ kind: 'signed-in' })
+    expect(departures).toEqual([undefined, true])
+  })
+
+  test('that the server shows a page for is tried once more, without it', async () => {
+    const { silentLogin, record, departures } = await withHint('nothing', 'signed-in')
+    expect(await silentLogin({ purpose: 'renew', record })).toMatchObject({ kind: 'signed-in' })
+    expect(departures).toEqual([undefined, true])
+  })
+
+  test('that fails without it too ends with that error, and counts as one', async () => {
+    const { silentLogin, record, departures, stored } = await withHint(
+      ...[errorOf('invalid_request'), errorOf('invalid_scope')],
+    )
+    expect(await silentLogin({ purpose: 'renew', record })).toMatchObject({
+      kind: 'failed',
+      error: { code: 'invalid_scope' },
+    })
+    expect(departures).toEqual([undefined, true])
+    expect(await stored()).toMatchObject({ silentLoginFailed: { times: 1 } })
+    expect((await stored()).hintRefused).toBeUndefined()
+  })
+
+  test('that gets no answer again and again takes the user’s time once only', async () => {
+    const { silentLogin, record, departures, stored } = await withHint()
+    await silentLogin({ purpose: 'renew', record })
+    await silentLogin({ purpose: 'renew', record: await stored() })
+    expect(departures).toEqual([undefined, true, undefined])
+  })
+
+  test.each(['login_required', 'consent_required'])(
+    'that is answered by %s has its answer',
+    async (code) => {
+      const { silentLogin, record, departures } = await withHint(errorOf(code))
+      expect(await silentLogin({ purpose: 'renew', record })).toMatchObject({ kind: 'refused' })
+      expect(departures).toEqual([undefined])
+    },
+  )
+
+  test.each<[string, 'refused' | 'failed']>([
+    ['login_required', 'refused'],
+    // The server does not know who is meant: that ends nobody's session.
+    ['account_selection_required', 'failed'],
+    ['interaction_required', 'failed'],
+  ])('without it, %s counts as %s, and the next one begins without it', async (code, kind) => {
+    const world = await withHint(errorOf('invalid_request'), errorOf(code))
+    const { silentLogin, record, stored } = world
+    expect(await silentLogin({ purpose: 'renew', record })).toMatchObject({ kind, error: { code } })
+    expect(await stored()).toMatchObject({ hintRefused: true, silentLoginFailed: { times: 1 } })
+    expect(await silentLogin({ purpose: 'check', record: await stored() })).toMatchObject({
+      error: { code: 'timeout' },
+    })
+    expect(world.opened).toHaveLength(3)
+  })
+})
+
 describe('why nothing came back (SI-04)', () => {
   const messageAfter = async (frame: Behaviour['frame']) => {
     const { silentLogin, open } = await createWorld()
