@@ -7,7 +7,7 @@ import type {
 } from '../../src/shared/protocol.js'
 import type { Platform } from '../platform.js'
 import type { Note } from '../trace.js'
-import { hasLiveToken, withPause } from './active-record.js'
+import { hasLiveToken, isRefused, withPause } from './active-record.js'
 import type { ActiveRecord, SessionRecord } from './records.js'
 import type { Store } from './store.js'
 import { createStoredSession, type KeyHolder, type StoredSession } from './stored-session.js'
@@ -24,8 +24,8 @@ export interface WorkerSession extends StoredSession {
   publishEnd(reason: SignedOutReason): Promise<void>
   /** Publishes that a renewal has begun or ended; the record itself has not changed. */
   setRenewing(value: boolean, record: SessionRecord | undefined): Promise<void>
-  /** Publishes a new access token. */
-  publish(type: 'signed-in' | 'renewed', record: ActiveRecord): Promise<void>
+  /** Publishes a new access token, or another state of the one that is there. */
+  publish(type: 'signed-in' | 'renewed' | 'state', record: ActiveRecord): Promise<void>
   reportProblem(error: TokenError): Promise<void>
   /** Pauses, and asks pages for a sign-in: once until the next token. */
   requireLogin(session: string, error: TokenError): Promise<void>
@@ -62,7 +62,11 @@ export function createSession({
   const view = (record: ActiveRecord): Session => ({
     claims: record.claims,
     scope: record.scope,
-    state: renewing ? 'renewing' : hasLiveToken(record, now()) ? 'fresh' : 'stale',
+    state: renewing
+      ? 'renewing'
+      : hasLiveToken(record, now()) && !isRefused(record)
+        ? 'fresh'
+        : 'stale',
     since: record.since,
     accessTokenExpiresAt: record.accessTokenExpiresAt,
   })

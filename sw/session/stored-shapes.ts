@@ -15,7 +15,12 @@ const active: Shape = {
   'accessTokenExpiresAt?': 'number',
   'refreshToken?': 'string',
   'refreshSentAt?': 'number',
-  'retry?': { failures: 'number', notBefore: 'number' },
+  'accessTokenRefused?': 'number',
+  'retry?': {
+    failures: 'number',
+    notBefore: 'number',
+    'refused?': { first: 'number', last: 'number' },
+  },
   'silentLoginFailed?': { times: 'number', at: 'number' },
   protocolEndpoints: 'list',
 }

@@ -1,6 +1,6 @@
 import { asTokenError, type TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
-import { ownerOf } from '../session/active-record.js'
+import { hasLiveToken, isRefused, ownerOf } from '../session/active-record.js'
 import { longestPause, longestWindow } from '../session/backoff.js'
 import { type ActiveRecord, activeOf } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
@@ -22,6 +22,8 @@ import {
 export interface RenewalRequest {
   /** The token that no longer does; another live one is taken instead of a renewal. */
   spoiled: string | undefined
+  /** An API has refused it. */
+  refused?: boolean
   /** Skips the backoff, except one set by Retry-After. */
   impatient?: boolean
   /** ms until it begins; a request that needs a token meanwhile waits for this renewal. */
@@ -74,12 +76,27 @@ export function createRenewal({
     return left > 0 && left <= (retry?.asked ? longestPause : longestWindow)
   }
 
-  const renewLocked = async ({ spoiled, impatient }: RenewalRequest): Promise<TokenResult> => {
-    const record = await session.readAgain()
+  /** Writes down that an API refuses the token: pages must not take it for good meanwhile. */
+  const noteRefused = async (record: ActiveRecord): Promise<ActiveRecord> => {
+    const { accessTokenIssuedAt: accessTokenRefused } = record
+    const marked = await session.changeOwn(record.session, (current) =>
+      current.accessToken === record.accessToken ? { ...current, accessTokenRefused } : undefined,
+    )
+    return marked ?? record
+  }
+
+  const renewLocked = async (request: RenewalRequest): Promise<TokenResult> => {
+    const { spoiled, refused, impatient } = request
+    let record = await session.readAgain()
     if (record?.status !== 'active') return signedOut(record)
     const isOther = record.accessToken !== undefined && record.accessToken !== spoiled
     if (isOther && conditionOf(record, { now: now(), leeway }) !== 'dead') return toResult(record)
-    if (isPausing(record, impatient)) return notNow()
+    const isNews = refused && hasLiveToken(record, now()) && !isRefused(record)
+    if (isNews) record = await noteRefused(record)
+    if (isPausing(record, impatient)) {
+      if (isNews) await session.publish('state', record)
+      return notNow()
+    }
     await session.setRenewing(true, record)
     try {
       return await renewRecord(record, { session, refresh, silentLogin, isRisky, online })
@@ -128,13 +145,14 @@ export function createRenewal({
       }),
     }
     const result = await underWay.result
-    const { spoiled, impatient } = request
+    const { spoiled, refused, impatient } = request
     // The renewal that was joined was for an older token, and ended with the spoiled one; or it
-    // has kept a backoff that this one skips.
+    // has kept a backoff that this one skips; or nobody has written down that the token is refused.
     const isUseless =
       result.kind === 'token'
         ? joined?.spoiled !== spoiled && result.accessToken === spoiled
-        : result.kind === 'unavailable' && !joined?.impatient && impatient
+        : result.kind === 'unavailable' &&
+          ((!joined?.impatient && impatient) || (!joined?.refused && refused))
     return joined && isUseless ? await renew(request) : result
   }
 

@@ -897,3 +897,168 @@ describe('a pause and a clock that jumps', () => {
     expect(server.tokenRequests()).toHaveLength(2)
   })
 })
+
+describe('a token that an API refuses, and no other is to be had', () => {
+  const stateOf = async ({ session }: Awaited<ReturnType<typeof createWorld>>) =>
+    session.report(await session.readAgain()).session?.state
+
+  /** The API refuses the token while the server is down. */
+  const refusedWhileDown = async (more: Parameters<typeof createWorld>[0] = {}) => {
+    const world = await createWorld(more)
+    await world.get()
+    await world.browser.pass(6_000)
+    world.server.answers.push(down)
+    const spoiled = 'access-token-0'
+    expect((await world.renewal.renew({ spoiled, refused: true })).kind).toBe('unavailable')
+    return world
+  }
+
+  test('shows as stale to pages, although its time is not over', async () => {
+    const world = await refusedWhileDown()
+    expect(await stateOf(world)).toBe('stale')
+    expect(world.events.at(-1)).toMatchObject({ type: 'state', session: { state: 'stale' } })
+  })
+
+  test('shows as stale in other workers and after a restart', async () => {
+    const { createWorker } = await refusedWhileDown()
+    const { session } = createWorker()
+    expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'stale' } })
+  })
+
+  test('shows as stale although no renewal is tried in the pause, and is told once', async () => {
+    const world = await createWorld()
+    const { browser, server, renewal, events } = world
+    await browser.pass(6_000)
+    server.answers.push(down)
+    await renewal.renew({ spoiled: 'access-token-0' })
+    expect(await stateOf(world)).toBe('fresh')
+    events.length = 0
+    for (let round = 0; round < 3; round++) {
+      await renewal.renew({ spoiled: 'access-token-0', refused: true })
+    }
+    expect(events).toMatchObject([{ type: 'state', session: { state: 'stale' } }])
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('shows as stale where its renewal was begun by its time', async () => {
+    const world = await createWorld()
+    const { browser, server, renewal } = world
+    await browser.pass(6_000)
+    server.answers.push(down)
+    const spoiled = 'access-token-0'
+    await Promise.all([renewal.renew({ spoiled }), renewal.renew({ spoiled, refused: true })])
+    expect(await stateOf(world)).toBe('stale')
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('is stale in the login-required that follows', async () => {
+    const { silentLogin } = silently(failed)
+    const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
+    await world.renewal.renew({ spoiled: 'access-token-0', refused: true })
+    expect(world.events.at(-1)).toMatchObject({
+      type: 'login-required',
+      session: { state: 'stale' },
+    })
+  })
+
+  test('still goes to other APIs, and each request is a reason to renew it', async () => {
+    const { get, server, kept, browser, stored } = await refusedWhileDown()
+    expect(await get()).toHaveProperty('accessToken', 'access-token-0')
+    expect(server.tokenRequests()).toHaveLength(1)
+    await browser.pass(2_000)
+    expect(await get()).toHaveProperty('accessToken', 'access-token-0')
+    await Promise.all(kept)
+    expect((await stored()).accessToken).not.toBe('access-token-0')
+  })
+
+  test('is forgotten with the next token, also by a worker that does not know of it', async () => {
+    const world = await refusedWhileDown()
+    const { session, before } = world
+    await session.changeOwn(before.session, (current) => ({
+      ...current,
+      accessToken: 'from an older version',
+      accessTokenIssuedAt: current.accessTokenIssuedAt + 1,
+    }))
+    expect(await stateOf(world)).toBe('fresh')
+  })
+
+  test('costs nothing where the renewal works', async () => {
+    const world = await createWorld()
+    await world.renewal.renew({ spoiled: 'access-token-0', refused: true })
+    expect(await stateOf(world)).toBe('fresh')
+  })
+})
+
+describe('a refresh token that is refused in other words than invalid_grant', () => {
+  const minutesAgo = (minutes: number) => Date.now() - minutes * 60_000
+  const notFound = () => new Response('Not Found', { status: 404 })
+  const longRefused = {
+    retry: {
+      failures: 3,
+      notBefore: 0,
+      refused: { first: minutesAgo(5), last: minutesAgo(1) },
+    },
+  }
+  const signsIn = (tokens: { refreshToken?: string }): SilentLogin => {
+    return async ({ record }) => {
+      const { session, browser } = world.current!
+      const more = { accessToken: 'silent', issuedAt: browser.now(), ...tokens }
+      const after = await session.changeOwn((record as ActiveRecord).session, (current) =>
+        withTokens(current, more),
+      )
+      return { kind: 'signed-in', record: after as ActiveRecord }
+    }
+  }
+  const world: { current?: Awaited<ReturnType<typeof createWorld>> } = {}
+
+  test('goes, once a hidden frame has signed in: the next token comes without delay', async () => {
+    world.current = await createWorld({ silentLogin: signsIn({}), record: longRefused })
+    const { server, renewal, stored } = world.current
+    server.answers.push(notFound)
+    expect(await renewal.renew({ spoiled: 'access-token-0' })).toHaveProperty(
+      'accessToken',
+      'silent',
+    )
+    expect((await stored()).refreshToken).toBeUndefined()
+  })
+
+  test('stays where a sign-in comes after a single refusal', async () => {
+    const record = { retry: { ...longRefused.retry, refused: { first: 1, last: 1 } } }
+    world.current = await createWorld({ silentLogin: signsIn({}), record })
+    const { stored, before } = world.current
+    await signsIn({})({ purpose: 'renew', record: before })
+    expect((await stored()).refreshToken).toBe(before.refreshToken)
+  })
+
+  test('proves nothing by a clock that was set back, nor by one that was not', async () => {
+    const ahead = Date.now() + hour
+    const record = { retry: { failures: 1, notBefore: 0, refused: { first: ahead, last: ahead } } }
+    const { server, renewal, browser, stored } = await createWorld({ record })
+    server.answers.push(notFound)
+    expect((await renewal.renew({ spoiled: 'access-token-0' })).kind).toBe('unavailable')
+    const now = browser.now()
+    expect((await stored()).retry?.refused).toEqual({ first: now, last: now })
+  })
+
+  test('starts anew with a token that is taken', async () => {
+    const { renewal, stored } = await createWorld({ record: longRefused })
+    await renewal.renew({ spoiled: 'access-token-0' })
+    expect((await stored()).retry).toBeUndefined()
+  })
+
+  test('offers the user a sign-in in a day of requests, and asks for one once', async () => {
+    const { asked, silentLogin } = silently(failed)
+    const made = await createWorld({ silentLogin })
+    const { browser, server, get, events, before, stored } = made
+    browser.setClock(hour)
+    for (let round = 0; round < 144; round++) {
+      server.answers.push(notFound)
+      await get()
+      browser.setClock(600_000)
+    }
+    expect(asked.length).toBeGreaterThan(1)
+    const told = events.map(({ type }) => type).filter((type) => type !== 'state')
+    expect(told).toEqual(['problem', 'login-required'])
+    expect(await stored()).toMatchObject({ status: 'active', refreshToken: before.refreshToken })
+  })
+})
