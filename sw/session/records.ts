@@ -30,6 +30,8 @@ export interface ActiveRecord {
   claims: Claims
   subject?: string
   scope: string
+  /** What shaped the sign-in: silent logins ask for the same. From `login({ params })`. */
+  params?: Record<string, string>
   /** Only ever a hint for the authorization server; it never leaves the worker. */
   idToken?: string
   accessToken?: string

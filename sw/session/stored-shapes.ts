@@ -9,6 +9,7 @@ const active: Shape = {
   claims: 'object',
   'subject?': 'string',
   scope: 'string',
+  'params?': 'strings',
   'idToken?': 'string',
   'accessToken?': 'printable',
   accessTokenIssuedAt: 'number',

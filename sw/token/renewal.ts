@@ -210,7 +210,9 @@ const renewSilently = async (
     await session.end('ended', record.session)
     return signedOut(record)
   }
-  const error = answer.kind === 'refused' ? (why ?? answer.error) : answer.error
+  // What the token endpoint wants says more than that no frame was asked.
+  const isWhy = answer.kind === 'refused' || answer.error.code === 'silent_login_off'
+  const error = isWhy ? (why ?? answer.error) : answer.error
   // Offline, a sign-in would not help.
   if (error.code !== 'offline') await session.requireLogin(record.session, error)
   return { kind: 'unavailable', error }

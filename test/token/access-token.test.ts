@@ -582,6 +582,39 @@ describe('the way to a new token', () => {
   })
 })
 
+describe('with silentLogin: false', () => {
+  const off = {
+    kind: 'failed',
+    error: new TokenError('silent_login_off', 'Off.'),
+  } as const
+
+  test('a dead refresh token leads to login-required at once, with the reason of the server', async () => {
+    const { silentLogin } = silently(off)
+    const { browser, get, server, events, stored } = await createWorld({ silentLogin })
+    browser.setClock(hour)
+    server.answers.push(invalidGrant)
+    expect(await get()).toMatchObject({ kind: 'unavailable', error: { code: 'invalid_grant' } })
+    expect(events.at(-1)).toMatchObject({
+      type: 'login-required',
+      error: { code: 'invalid_grant' },
+      session: { state: 'stale' },
+    })
+    expect(await stored()).toMatchObject({ status: 'active', loginRequired: true })
+  })
+
+  test('and no refresh token, pages hear that frames are off', async () => {
+    const { silentLogin } = silently(off)
+    const record = { refreshToken: undefined }
+    const { browser, get, events } = await createWorld({ silentLogin, record })
+    browser.setClock(hour)
+    expect(await get()).toMatchObject({ kind: 'unavailable' })
+    expect(events.at(-1)).toMatchObject({
+      type: 'login-required',
+      error: { code: 'silent_login_off' },
+    })
+  })
+})
+
 describe('the end of a session', () => {
   const expired = (world: UnitWorld) => world.browser.setClock(hour)
 
