@@ -24,7 +24,7 @@ export interface RenewalRequest {
   spoiled: string | undefined
   /** An API has refused it. */
   refused?: boolean
-  /** Skips the backoff, except one set by Retry-After. */
+  /** Cuts a backoff short, once in a while, and never one set by Retry-After. */
   impatient?: boolean
   /** ms until it begins; a request that needs a token meanwhile waits for this renewal. */
   delay?: number
@@ -35,7 +35,7 @@ export interface Renewal {
   /** Renews, unless the record by now holds a live token other than `spoiled`. */
   renew(request: RenewalRequest): Promise<TokenResult>
   /** Is the next renewal of this record to wait? */
-  isPausing(record: ActiveRecord, impatient?: boolean): boolean
+  isPausing(record: ActiveRecord): boolean
   /** Runs work that changes how the user is signed in, one at a time in the whole browser. */
   exclusively<T>(work: () => Promise<T>): Promise<T>
 }
@@ -50,6 +50,8 @@ export interface RenewalConfig {
 
 /** How long, in ms, a renewal waits for one that another worker has under way. */
 const lockLimit = 20_000
+/** Impatient callers cut a pause short once in so many ms: more often they would hammer a server. */
+const impatienceRest = 10_000
 
 /** Creates the renewal. Its lock is one for the whole origin. */
 export function createRenewal({
@@ -69,20 +71,19 @@ export function createRenewal({
 }): Renewal {
   let underWay: (RenewalRequest & { result: Promise<TokenResult> }) | undefined
 
-  const isPausing = ({ retry }: ActiveRecord, impatient = false): boolean => {
-    if (impatient && !retry?.asked) return false
+  let cutShortAt = Number.NEGATIVE_INFINITY
+
+  const isPausing = ({ retry }: ActiveRecord): boolean => {
     const left = (retry?.notBefore ?? 0) - now()
     // A pause that is longer than any: the clock has been set back since.
     return left > 0 && left <= (retry?.asked ? longestPause : longestWindow)
   }
 
-  /** Writes down that an API refuses the token: pages must not take it for good meanwhile. */
-  const noteRefused = async (record: ActiveRecord): Promise<ActiveRecord> => {
-    const { accessTokenIssuedAt: accessTokenRefused } = record
-    const marked = await session.changeOwn(record.session, (current) =>
-      current.accessToken === record.accessToken ? { ...current, accessTokenRefused } : undefined,
-    )
-    return marked ?? record
+  /** Does the pause of this record hold for an impatient caller as well? */
+  const isFirm = ({ retry }: ActiveRecord): boolean => {
+    if (retry?.asked || ageOf(cutShortAt, now()) < impatienceRest) return true
+    cutShortAt = now()
+    return false
   }
 
   const renewLocked = async (request: RenewalRequest): Promise<TokenResult> => {
@@ -92,8 +93,8 @@ export function createRenewal({
     const isOther = record.accessToken !== undefined && record.accessToken !== spoiled
     if (isOther && conditionOf(record, { now: now(), leeway }) !== 'dead') return toResult(record)
     const isNews = refused && hasLiveToken(record, now()) && !isRefused(record)
-    if (isNews) record = await noteRefused(record)
-    if (isPausing(record, impatient)) {
+    if (isNews) record = await markRefused(record, session)
+    if (isPausing(record) && (!impatient || isFirm(record))) {
       if (isNews) await session.publish('state', record)
       return notNow()
     }
@@ -157,6 +158,18 @@ export function createRenewal({
   }
 
   return { renew, isPausing, exclusively }
+}
+
+/** Writes down that an API refuses the token: pages must not take it for good meanwhile. */
+const markRefused = async (
+  record: ActiveRecord,
+  session: Pick<WorkerSession, 'changeOwn'>,
+): Promise<ActiveRecord> => {
+  const { accessTokenIssuedAt: accessTokenRefused } = record
+  const marked = await session.changeOwn(record.session, (current) =>
+    current.accessToken === record.accessToken ? { ...current, accessTokenRefused } : undefined,
+  )
+  return marked ?? record
 }
 
 interface Ways {

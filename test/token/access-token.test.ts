@@ -422,6 +422,23 @@ describe('after a failure', () => {
     expect((await renewal.renew({ spoiled: undefined, impatient: true })).kind).toBe('token')
   })
 
+  test('an app that asks for it on each error does not hammer a server that is down', async () => {
+    const { browser, get, server, renewal, kept } = await createWorld()
+    browser.setClock(hour)
+    server.options.now = browser.now
+    for (let second = 0; second < 120; second++) {
+      server.answers.push(down)
+      kept.push(get())
+      const renewed = await renewal.renew({ spoiled: 'access-token-0', impatient: true })
+      expect(renewed.kind).toBe('unavailable')
+      await Promise.all(kept)
+      await browser.pass(1_000)
+    }
+    // One for each ten seconds, and those of the backoff.
+    expect(server.tokenRequests().length).toBeLessThanOrEqual(12 + 7)
+    expect(server.tokenRequests().length).toBeGreaterThan(12)
+  })
+
   test('without a page, a server that wants the user is not asked by every request (RF-09)', async () => {
     const { silentLogin } = silently(failed)
     const { browser, get, server } = await createWorld({ silentLogin })
