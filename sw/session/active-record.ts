@@ -27,6 +27,10 @@ export const hasLiveToken = (record: ActiveRecord, now: number): boolean =>
 export const isRefused = (record: ActiveRecord): boolean =>
   record.accessTokenRefused === record.accessTokenIssuedAt
 
+/** Is there an access token that lives and that no API has refused? */
+export const hasGoodToken = (record: ActiveRecord, now: number): boolean =>
+  hasLiveToken(record, now) && !isRefused(record)
+
 /** One refusal may be a proxy's in an outage; a row of them over so many ms is the server's. */
 const proofAfter = 120_000
 

@@ -1,6 +1,6 @@
 import { asTokenError, type TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
-import { hasLiveToken, isRefused, ownerOf } from '../session/active-record.js'
+import { hasGoodToken, ownerOf } from '../session/active-record.js'
 import { longestPause, longestWindow } from '../session/backoff.js'
 import { type ActiveRecord, activeOf } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
@@ -53,6 +53,24 @@ const lockLimit = 20_000
 /** Impatient callers cut a pause short once in so many ms: more often they would hammer a server. */
 const impatienceRest = 10_000
 
+const createPauses = (now: Platform['now']) => {
+  let cutShortAt = Number.NEGATIVE_INFINITY
+  return {
+    isPausing: ({ retry }: ActiveRecord): boolean => {
+      const left = (retry?.notBefore ?? 0) - now()
+      // A pause that is longer than any: the clock has been set back since.
+      return left > 0 && left <= (retry?.asked ? longestPause : longestWindow)
+    },
+
+    /** Does the pause of this record hold for an impatient caller as well? */
+    isFirm: ({ retry }: ActiveRecord): boolean => {
+      if (retry?.asked || ageOf(cutShortAt, now()) < impatienceRest) return true
+      cutShortAt = now()
+      return false
+    },
+  }
+}
+
 /** Creates the renewal. Its lock is one for the whole origin. */
 export function createRenewal({
   config: { leeway, rotationGrace },
@@ -71,20 +89,7 @@ export function createRenewal({
 }): Renewal {
   let underWay: (RenewalRequest & { result: Promise<TokenResult> }) | undefined
 
-  let cutShortAt = Number.NEGATIVE_INFINITY
-
-  const isPausing = ({ retry }: ActiveRecord): boolean => {
-    const left = (retry?.notBefore ?? 0) - now()
-    // A pause that is longer than any: the clock has been set back since.
-    return left > 0 && left <= (retry?.asked ? longestPause : longestWindow)
-  }
-
-  /** Does the pause of this record hold for an impatient caller as well? */
-  const isFirm = ({ retry }: ActiveRecord): boolean => {
-    if (retry?.asked || ageOf(cutShortAt, now()) < impatienceRest) return true
-    cutShortAt = now()
-    return false
-  }
+  const { isPausing, isFirm } = createPauses(now)
 
   const renewLocked = async (request: RenewalRequest): Promise<TokenResult> => {
     const { spoiled, refused, impatient } = request
@@ -92,7 +97,7 @@ export function createRenewal({
     if (record?.status !== 'active') return signedOut(record)
     const isOther = record.accessToken !== undefined && record.accessToken !== spoiled
     if (isOther && conditionOf(record, { now: now(), leeway }) !== 'dead') return toResult(record)
-    const isNews = refused && hasLiveToken(record, now()) && !isRefused(record)
+    const isNews = refused && hasGoodToken(record, now())
     if (isNews) record = await markRefused(record, session)
     if (isPausing(record) && (!impatient || isFirm(record))) {
       if (isNews) await session.publish('state', record)

@@ -1,4 +1,9 @@
-import { fromErrorData, interactionCodes, TokenError } from '../../src/shared/errors.js'
+import {
+  asTokenError,
+  fromErrorData,
+  interactionCodes,
+  TokenError,
+} from '../../src/shared/errors.js'
 import type { AuthPage, FrameEnd } from '../../src/shared/protocol.js'
 import type { Page, Platform } from '../platform.js'
 import { type ActiveRecord, activeOf, type SessionRecord } from '../session/records.js'
@@ -210,7 +215,11 @@ export function createSilentLogin(parts: Parts & { note?: Note }): SilentLogin {
     const renewed = request.purpose === 'renew' ? activeOf(request.record) : undefined
     if (renewed && isResting(renewed, now())) return { kind: 'failed', error: paused() }
     note?.('silent-login')
-    const outcome = await attempt(request)
+    // A frame that cannot even begin, for want of a disk, is one that brings nothing.
+    const outcome = await attempt(request).catch((cause): SilentLoginOutcome => {
+      const error = asTokenError(cause, 'worker_timeout', 'The hidden frame failed.')
+      return { kind: 'failed', error }
+    })
     if ('error' in outcome) {
       const { code } = outcome.error
       note?.('silent-login-failed', { code })

@@ -5,7 +5,7 @@ import type { ActiveRecord, SessionRecord } from '../../sw/session/records.js'
 import { createRenewal } from '../../sw/token/renewal.js'
 import type { SilentLogin, SilentLoginRequest } from '../../sw/token/silent-login.js'
 import { json } from '../support/fake-authorization-server.js'
-import { noNetwork, settle } from '../support/fake-platform.js'
+import { fakePage, noNetwork, settle } from '../support/fake-platform.js'
 import { createUnitWorld, type UnitWorld, type WorldOptions } from '../support/worker-parts.js'
 
 const hour = 3_600_000
@@ -327,7 +327,7 @@ describe('one renewal', () => {
     expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'stale' } })
   })
 
-  test('whose answer the disk did not take is followed by another try, not by a frame', async () => {
+  test('whose answer the disk did not take is used, and stored as soon as there is room', async () => {
     const { asked, silentLogin } = silently(failed)
     const record = { silentLoginWorks: true } as const
     const world = await createWorld({ silentLogin, record })
@@ -341,14 +341,17 @@ describe('one renewal', () => {
       return server.grant(request)
     })
     try {
-      expect(await renewal.renew({ spoiled: 'access-token-0' })).toMatchObject({
-        kind: 'unavailable',
-      })
+      expect((await renewal.renew({ spoiled: 'access-token-0' })).kind).toBe('token')
+      expect((await stored()).refreshSentAt).toBe(browser.now())
     } finally {
       IDBObjectStore.prototype.put = original
     }
+    await browser.pass(2_000)
     expect((await get()).kind).toBe('token')
-    expect((await stored()).refreshToken).toBe(server.refreshToken())
+    expect(await stored()).toMatchObject({
+      refreshToken: server.refreshToken(),
+      refreshSentAt: undefined,
+    })
     expect(server.tokenRequests()).toHaveLength(1)
     expect(asked).toEqual([])
   })
@@ -374,27 +377,110 @@ describe('one renewal', () => {
     }
     expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'fresh' } })
   })
+})
 
-  test('never fails with anything but a result, and pages hear of a disk that fails', async () => {
-    const { renewal, store, browser, events } = await createWorld()
-    browser.setClock(hour)
+describe('a disk that takes nothing', () => {
+  const full = () => {
+    throw new DOMException('full', 'QuotaExceededError')
+  }
+
+  /** Everything that `work` does meets a full disk. */
+  const onFullDisk = async (work: () => Promise<unknown>) => {
     const original = IDBObjectStore.prototype.put
-    IDBObjectStore.prototype.put = () => {
-      throw new DOMException('full', 'QuotaExceededError')
-    }
+    IDBObjectStore.prototype.put = full
     try {
-      const result = await renewal.renew({ spoiled: undefined })
-      expect(result).toMatchObject({ kind: 'unavailable', error: { code: 'storage_failed' } })
+      await work()
     } finally {
       IDBObjectStore.prototype.put = original
     }
-    expect(events).toContainEqual(
-      expect.objectContaining({
-        type: 'problem',
-        error: expect.objectContaining({ code: 'storage_failed' }),
-      }),
-    )
-    expect(await store.read()).toHaveProperty('status', 'active')
+  }
+  const problems = ({ events }: Awaited<ReturnType<typeof createWorld>>) =>
+    events.flatMap((event) => (event.type === 'problem' ? event.error.code : []))
+
+  test('does not end renewing, and pages hear of it once', async () => {
+    const world = await createWorld()
+    const { browser, get, server, stored, before } = world
+    await onFullDisk(async () => {
+      for (let round = 1; round <= 3; round++) {
+        browser.setClock(hour)
+        expect((await get()).kind).toBe('token')
+        expect(server.tokenRequests()).toHaveLength(round)
+      }
+      expect(await stored()).toEqual(before)
+    })
+    expect(problems(world)).toEqual(['storage_failed'])
+    const types = world.events.map(({ type }) => type)
+    expect(types.filter((type) => type === 'renewed')).toHaveLength(3)
+    expect(types).not.toContain('login-required')
+  })
+
+  test('gets everything as soon as there is room, and a restart finds it', async () => {
+    const { browser, get, server, stored, createWorker } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(get)
+    await browser.pass(2_000)
+    await get()
+    expect(await stored()).toMatchObject({ refreshToken: server.refreshToken() })
+    browser.setClock(hour)
+    expect((await get(true, createWorker())).kind).toBe('token')
+    expect(server.tokenRequests()).toHaveLength(2)
+  })
+
+  test('is a pause in memory after a failure: a server that is down is not hammered', async () => {
+    const { browser, get, server } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(async () => {
+      for (let round = 0; round < 5; round++) {
+        server.answers.push(down)
+        expect((await get()).kind).toBe('unavailable')
+      }
+    })
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('leaves a sign-out of another worker as it is', async () => {
+    const { browser, get, createWorker, session } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(get)
+    await createWorker().session.end('logout')
+    await settle()
+    expect(await get()).toEqual({ kind: 'signed-out', reload: true })
+    expect(await session.readAgain()).toMatchObject({ status: 'ended', reason: 'logout' })
+  })
+
+  test('gives way to the tokens of another worker, which had room', async () => {
+    const { browser, get, createWorker, session, before } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(get)
+    await createWorker().session.changeOwn(before.session, (current) => ({
+      ...current,
+      accessToken: 'of another worker',
+      refreshToken: 'of another worker',
+    }))
+    await settle()
+    expect(await session.readAgain()).toMatchObject({ accessToken: 'of another worker' })
+  })
+
+  test('fails what cannot be taken back: nobody is signed out in memory alone', async () => {
+    const { session } = await createWorld()
+    await onFullDisk(async () => {
+      await expect(session.end('logout')).rejects.toMatchObject({ code: 'storage_failed' })
+    })
+    expect(await session.readAgain()).toMatchObject({ status: 'active' })
+  })
+
+  test('and that cannot be read either is a result, and a problem for the pages', async () => {
+    const world = await createWorld()
+    world.browser.setClock(hour)
+    const original = IDBObjectStore.prototype.get
+    IDBObjectStore.prototype.get = full
+    try {
+      const result = await world.renewal.renew({ spoiled: undefined })
+      expect(result).toMatchObject({ kind: 'unavailable', error: { code: 'storage_failed' } })
+    } finally {
+      IDBObjectStore.prototype.get = original
+    }
+    expect(problems(world)).toEqual(['storage_failed'])
   })
 })
 
@@ -454,6 +540,9 @@ describe('after a failure', () => {
     const { silentLogin } = silently(failed)
     const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
     world.browser.setClock(hour)
+    for (let round = 0; round < 5; round++) await world.get()
+    expect(world.browser.announcements).toEqual([])
+    world.browser.pages.push(fakePage())
     for (let round = 0; round < 5; round++) await world.get()
     expect(world.browser.announcements).toHaveLength(1)
     // The next page that opens can do it at once.
@@ -700,12 +789,25 @@ describe('the end of a session', () => {
     const { silentLogin } = silently(failed)
     const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
     expired(world)
+    world.browser.pages.push(fakePage())
     for (let round = 0; round < 3; round++) {
       expect((await world.get()).kind).toBe('unavailable')
       world.browser.setClock(hour)
     }
     const asks = world.events.filter(({ type }) => type === 'login-required')
     expect(asks).toMatchObject([{ error: { code: 'no_page' }, session: { state: 'stale' } }])
+  })
+
+  test('a dead refresh token, found while no page is open, keeps no page from its own frame', async () => {
+    const { silentLogin } = silently(failed)
+    const world = await createWorld({ silentLogin })
+    expired(world)
+    world.server.answers.push(invalidGrant)
+    await world.get()
+    // What the next page learns when it opens.
+    const { session, loginRequired } = world.session.report(await world.stored())
+    expect([session?.state, loginRequired]).toEqual(['stale', undefined])
+    expect((await world.stored()).retry).toBeUndefined()
   })
 
   test('does not come offline, nor is a sign-in asked for; that comes when there is a reason (OF-01)', async () => {
@@ -1100,6 +1202,7 @@ describe('a refresh token that is refused in other words than invalid_grant', ()
     const { asked, silentLogin } = silently(failed)
     const made = await createWorld({ silentLogin })
     const { browser, server, get, events, before, stored } = made
+    browser.pages.push(fakePage())
     browser.setClock(hour)
     for (let round = 0; round < 144; round++) {
       server.answers.push(notFound)
