@@ -29,7 +29,8 @@ export interface TokenManager {
    *
    * @param options.returnTo URL on this origin to come back to; default: this page, hash included
    * @param options.params More parameters for the authorization request (`prompt`, `login_hint`,
-   *   `acr_values`, …)
+   *   `acr_values`, `organization`, …). Silent logins of this session ask for the same, apart from
+   *   what is meant for one sign-in (`prompt`, `max_age`, `claims`, `login_hint`, `screen_hint`)
    * @throws TokenError `cancelled` if the user comes Back, `invalid_input`, `login_loop`;
    *   `unsupported` inside a frame, which can show no sign-in page; `out_of_scope` or `worker_order`
    *   where `ready` has said so, since no sign-in would come back
@@ -40,7 +41,8 @@ export interface TokenManager {
    * in if so, else gives undefined. Ends a session only if the server's is of another user.
    *
    * @throws TokenError `consent_required`, `interaction_required`, `account_selection_required`,
-   *   `timeout`, `offline`, `silent_login_blocked`
+   *   `timeout`, `offline`, `silent_login_blocked`; `silent_login_off` where the worker's option
+   *   `silentLogin` is `false`
    */
   checkSession(): Promise<Session | undefined>
   /**

@@ -56,6 +56,7 @@ export type TokenErrorCode =
   | 'offline'
   | 'signed_out'
   | 'silent_login_blocked'
+  | 'silent_login_off'
   | 'silent_login_paused'
   | 'storage_failed'
   | 'timeout'

@@ -18,6 +18,7 @@ const optionNames = {
   scope: true,
   authorizationParams: true,
   leeway: true,
+  silentLogin: true,
   silentLoginTimeout: true,
   rotationGrace: true,
   storage: true,
@@ -69,7 +70,8 @@ const refuseUnknownNames = (what: string, given: object, known: object) => {
 export const explainOptions = (options: unknown) => {
   must(isRecord(options), 'options', 'must be an object with issuer, clientId and apis.')
   refuseUnknownNames('option', options, optionNames)
-  const { authorizationParams: params } = options
+  const { authorizationParams: params, silentLogin = true } = options
+  must(typeof silentLogin === 'boolean', 'silentLogin', 'must be true or false.')
   if (!isRecord(params)) return
   for (const [name, value] of Object.entries(params)) {
     must(typeof value === 'string', `authorizationParams: ${name}`, 'must be a string.')

@@ -94,7 +94,9 @@ export interface TokenWorkerOptions {
    */
   scope?: string
   /**
-   * More parameters for the authorization request: `audience`, `prompt`, `organization` and so on.
+   * More parameters for every authorization request, silent logins included (there with
+   * `prompt=none`): `audience`, `prompt`, `organization` and so on. Those of one sign-in go to
+   * `login({ params })`.
    *
    * @default {}
    */
@@ -106,6 +108,15 @@ export interface TokenWorkerOptions {
    * @default 60
    */
   leeway?: number
+  /**
+   * `false`: no hidden frame is ever tried, for servers that know no `prompt=none` (Amazon Cognito)
+   * or whose cookies never reach a frame. Where a refresh token is over, pages get `login-required`
+   * at once instead of after the frame's time limit, the session stays, and `checkSession()`
+   * rejects with `silent_login_off`.
+   *
+   * @default true
+   */
+  silentLogin?: boolean
   /**
    * How many seconds a silent login in a hidden frame may take, 1 to 20.
    *

@@ -134,6 +134,7 @@ export const parseOptions = (options: TokenWorkerOptions, scope: string): Config
     resource,
     authorizationParams: parseParams(options.authorizationParams ?? {}),
     leeway: seconds('leeway', options.leeway ?? 60, [0, 3600]),
+    silentLogin: options.silentLogin ?? true,
     silentLoginTimeout: seconds('silentLoginTimeout', options.silentLoginTimeout ?? 10, [1, 20]),
     rotationGrace: seconds('rotationGrace', options.rotationGrace ?? 0, [0, 3600]),
     storage: either('storage', storage, ['indexeddb', 'memory']),

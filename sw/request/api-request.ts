@@ -174,7 +174,7 @@ function createApiCall(call: Call): ApiCall {
     const isCurrent = current?.kind !== 'token' || current.accessToken === token.accessToken
     const refusedAt = fruitless.get(rule) ?? Number.NEGATIVE_INFINITY
     if (isCurrent && ageOf(refusedAt, platform.now()) < fruitlessFor) return answer(response)
-    const renewing = renewal.renew({ spoiled: token.accessToken })
+    const renewing = renewal.renew({ spoiled: token.accessToken, refused: true })
     keepAlive(renewing)
     const renewed = await waitFor(renewing)
     if (renewed?.kind === 'signed-out') return answer(response)

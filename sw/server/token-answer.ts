@@ -1,6 +1,6 @@
 /** Judges what the token endpoint answers (RFC 6749 5). */
 import * as oauth from 'oauth4webapi'
-import type { OAuthErrorCode, TokenError } from '../../src/shared/errors.js'
+import { asTokenError, type OAuthErrorCode, TokenError } from '../../src/shared/errors.js'
 import { isJson, parseObject, readBody } from '../http/body.js'
 import type { Platform } from '../platform.js'
 import type { IssuedTokens } from '../session/active-record.js'
@@ -15,8 +15,11 @@ export type RefreshAnswer =
   | { kind: 'refused'; error: TokenError }
   /** The server wants something else than a refresh; the token may still be good. */
   | { kind: 'not-now'; error: TokenError }
-  /** The client is set up wrongly; the token may still be good. */
-  | { kind: 'misconfigured'; error: TokenError }
+  /**
+   * No tokens, and nothing that says "later": the server refuses in words of its own, or a proxy in
+   * an outage answered. `acted`: the server may have replaced the refresh token.
+   */
+  | { kind: 'rejected'; error: TokenError; acted?: boolean }
   /** The server has not acted: it said so, was not asked, or something in between answered. */
   | { kind: 'unavailable'; error: TokenError; retryAfter?: number }
   /** The answer is missing or unclear: the server may have acted or not. */
@@ -38,7 +41,13 @@ const interactiveCodes: readonly string[] = [
 ] satisfies OAuthErrorCode[]
 
 /** Answers that say that the server has not looked at the request (RFC 9110 15, RFC 6585). */
-const notActed: readonly number[] = [408, 429, 503, 511]
+const notActed: readonly number[] = [408, 425, 429, 503, 511]
+
+/** Words for a server that fails, whatever its status (RFC 6749 4.1.2.1). */
+const laterCodes: readonly string[] = [
+  'server_error',
+  'temporarily_unavailable',
+] satisfies OAuthErrorCode[]
 
 /** `expires_in` in seconds: servers send numbers, strings, nothing and nonsense. */
 const lifetime = (value: unknown): number | undefined => {
@@ -130,10 +139,20 @@ export const tokensIn = async (
   }
 }
 
+/** A body that is too long says nothing; one that breaks off is no answer. */
+const unlessTooLong = (cause: unknown): string => {
+  if (cause instanceof TokenError) return ''
+  throw cause
+}
+
+/** A captive portal answers like that, not the token endpoint. */
+const isWebPage = (response: Response, text: string): boolean =>
+  /html/i.test(response.headers.get('content-type') ?? '') || /^\s*</.test(text)
+
 /**
  * Reads the answer to a refresh (RFC 6749 5.1 and 5.2).
  *
- * @throws TokenError if the server has acted, or may have, and its answer cannot be used
+ * @throws if the answer breaks off
  */
 export const readRefreshAnswer = async (
   response: Response,
@@ -152,23 +171,34 @@ export const readRefreshAnswer = async (
   },
 ): Promise<RefreshAnswer> => {
   const { status } = response
-  const body = parseObject(await readBody(response))
-  if (status === 200) {
-    // A captive portal answers like that, not the token endpoint.
-    if (!isJson(response)) return { kind: 'unavailable', error: invalidAnswer('is not JSON') }
-    if (!body) throw invalidAnswer('is broken JSON')
-    assertType(body, tokenType)
-    return { kind: 'issued', tokens: await tokensIn(body, { as, client, issuedAt }) }
+  const text = await readBody(response).catch(unlessTooLong)
+  const body = parseObject(text)
+  const { error: code, access_token: token } = body ?? {}
+  const isError = typeof code === 'string' && !token
+  // Some servers send their errors with 200, too.
+  if (response.ok && !isError) {
+    if (isWebPage(response, text)) {
+      return { kind: 'unavailable', error: invalidAnswer('is not JSON') }
+    }
+    try {
+      if (status !== 200 || !body || !isJson(response)) throw invalidAnswer('is not JSON')
+      assertType(body, tokenType)
+      return { kind: 'issued', tokens: await tokensIn(body, { as, client, issuedAt }) }
+    } catch (cause) {
+      const error = asTokenError(cause, 'invalid_token_response', '')
+      return { kind: 'rejected', error, acted: true }
+    }
   }
   const error = tokenError(status, body)
-  const code = String(body?.['error'])
-  if (status === 401 || interactiveCodes.includes(code)) return { kind: 'not-now', error }
+  if (status === 401 || interactiveCodes.includes(code as string)) return { kind: 'not-now', error }
   if (code === 'invalid_grant') return { kind: 'refused', error }
   const retryAfter = retryAfterOf(response, now())
-  if (notActed.includes(status)) return { kind: 'unavailable', error, retryAfter }
   // A 500 can come after the token was replaced; with a 502 or 504, a gateway says that it had no
   // answer itself.
-  if (status >= 500) return { kind: 'unknown', error, retryAfter }
-  if (error.transient) return { kind: 'unavailable', error, retryAfter }
-  return { kind: 'misconfigured', error }
+  const isLater = notActed.includes(status) || (retryAfter && status < 500)
+  if (!isLater && status >= 500) return { kind: 'unknown', error, retryAfter }
+  if (isLater || laterCodes.includes(code as string)) {
+    return { kind: 'unavailable', error, retryAfter }
+  }
+  return { kind: 'rejected', error }
 }

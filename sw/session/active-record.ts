@@ -29,6 +29,35 @@ export const hasLiveToken = (record: ActiveRecord, now: number): boolean =>
   now >= record.accessTokenIssuedAt - tolerableSetback &&
   now < (record.accessTokenExpiresAt ?? Infinity)
 
+/** Has an API refused this access token? */
+export const isRefused = (record: ActiveRecord): boolean =>
+  record.accessTokenRefused === record.accessTokenIssuedAt
+
+/** Is there an access token that lives and that no API has refused? */
+export const hasGoodToken = (record: ActiveRecord, now: number): boolean =>
+  hasLiveToken(record, now) && !isRefused(record)
+
+/** One refusal may be a proxy's in an outage; a row of them over so many ms is the server's. */
+const proofAfter = 120_000
+
+/** The record after a refusal of its refresh token that could be an outage. */
+export const withRefusal = (record: ActiveRecord, now: number): ActiveRecord => {
+  const { failures = 0, notBefore = 0, refused } = record.retry ?? {}
+  // The clock may have been set back.
+  const first = Math.min(refused?.first ?? now, now)
+  return { ...record, retry: { failures, notBefore, refused: { first, last: now } } }
+}
+
+/** The record after an answer that is no refusal: the row of them is over. */
+export const withoutRefusals = (record: ActiveRecord): ActiveRecord => ({
+  ...record,
+  retry: record.retry && { ...record.retry, refused: undefined },
+})
+
+/** Has its refresh token been refused so long that it is no outage? */
+export const isRefusedForGood = ({ retry }: ActiveRecord): boolean =>
+  retry?.refused !== undefined && retry.refused.last - retry.refused.first >= proofAfter
+
 /** Two sign-ins of one user are as good as one; without a subject, each is on its own. */
 export const ownerOf = ({ user, session }: ActiveRecord): string => user ?? session
 
@@ -45,10 +74,12 @@ export const withTokens = (record: ActiveRecord, tokens: IssuedTokens): ActiveRe
   accessToken: tokens.accessToken,
   accessTokenIssuedAt: tokens.issuedAt,
   accessTokenExpiresAt: tokens.expiresAt,
+  accessTokenRefused: undefined,
   // A missing scope means: as before (RFC 6749 5.1).
   scope: tokens.scope ?? record.scope,
-  // A missing refresh token too (RFC 6749 6); what was unknown of the old one stays unknown.
-  refreshToken: tokens.refreshToken ?? record.refreshToken,
+  // A missing refresh token too (RFC 6749 6); what was unknown of the old one stays unknown. One
+  // that was refused for good is worth nothing where the server gives tokens in another way.
+  refreshToken: tokens.refreshToken ?? (isRefusedForGood(record) ? undefined : record.refreshToken),
   refreshSentAt: tokens.refreshToken === undefined ? record.refreshSentAt : undefined,
   retry: undefined,
   loginRequired: undefined,
@@ -62,7 +93,7 @@ export const withPause = (
   const failures = (record.retry?.failures ?? 0) + 1
   const notBefore = now + pauseAfter(failures, chance, { retryAfter })
   const asked = retryAfter === undefined ? undefined : true
-  return { ...record, retry: { failures, notBefore, asked } }
+  return { ...record, retry: { ...record.retry, failures, notBefore, asked } }
 }
 
 /** Whose profile this was, that two users have used it, and the last logout outlive a session. */

@@ -30,6 +30,8 @@ export interface ActiveRecord {
   claims: Claims
   subject?: string
   scope: string
+  /** What shaped the sign-in: silent logins ask for the same. From `login({ params })`. */
+  params?: Record<string, string>
   /** Only ever a hint for the authorization server; it never leaves the worker. */
   idToken?: string
   /** A silent login with this ID token as a hint has failed, and one without it was answered. */
@@ -47,10 +49,21 @@ export interface ActiveRecord {
    */
   refreshSentAt?: number
   /**
-   * Failed renewals in a row, and when the next one may be tried (ms since 1970). `asked`: the
-   * server itself has asked for this pause.
+   * When the access token was issued that an API has refused (ms since 1970): it counts only while
+   * `accessTokenIssuedAt` is the same.
    */
-  retry?: { failures: number; notBefore: number; asked?: true }
+  accessTokenRefused?: number
+  /**
+   * Failed renewals in a row, and when the next one may be tried (ms since 1970). `asked`: the
+   * server itself has asked for this pause. `refused`: when, first and last, refreshes in a row
+   * were refused in words that an outage could have brought as well (ms since 1970).
+   */
+  retry?: {
+    failures: number
+    notBefore: number
+    asked?: true
+    refused?: { first: number; last: number }
+  }
   /** A hidden frame has signed in for this session before, so it is worth trying. */
   silentLoginWorks?: true
   /** Hidden frames in a row without success, and when the last one ended (ms since 1970). */

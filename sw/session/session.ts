@@ -7,7 +7,7 @@ import type {
 } from '../../src/shared/protocol.js'
 import type { Platform } from '../platform.js'
 import type { Note } from '../trace.js'
-import { hasLiveToken, withPause } from './active-record.js'
+import { hasGoodToken, withPause } from './active-record.js'
 import type { ActiveRecord, SessionRecord } from './records.js'
 import type { Store } from './store.js'
 import { createStoredSession, type KeyHolder, type StoredSession } from './stored-session.js'
@@ -31,8 +31,8 @@ export interface WorkerSession extends StoredSession {
   publishEnd(reason: SignedOutReason, code?: InteractionCode): Promise<void>
   /** Publishes that a renewal has begun or ended; the record itself has not changed. */
   setRenewing(value: boolean, record: SessionRecord | undefined): Promise<void>
-  /** Publishes a new access token. */
-  publish(type: 'signed-in' | 'renewed', record: ActiveRecord): Promise<void>
+  /** Publishes a new access token, or another state of the one that is there. */
+  publish(type: 'signed-in' | 'renewed' | 'state', record: ActiveRecord): Promise<void>
   reportProblem(error: TokenError): Promise<void>
   /** Pauses, and asks pages for a sign-in: once until the next token. */
   requireLogin(session: string, error: TokenError): Promise<void>
@@ -54,14 +54,17 @@ export function createSession({
 }: {
   config: { root: string }
   store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
-  platform: Pick<Platform, 'now' | 'random' | 'channel'>
+  platform: Pick<Platform, 'now' | 'random' | 'channel' | 'pages'>
   publish: (event: WireEvent) => Promise<void>
   note?: Note
   dpop?: KeyHolder
   forget?: (reason: SignedOutReason) => Promise<unknown>
 }): WorkerSession {
-  const { now, random } = platform
-  const stored = createStoredSession({ config, store, platform, dpop, forget })
+  const { now, random, pages } = platform
+  const reportProblem = (error: TokenError) =>
+    publish({ type: 'problem', error: toErrorData(error) })
+  const disk = { config, store, platform, dpop, forget }
+  const stored = createStoredSession({ ...disk, onUnsaved: reportProblem })
   const { readAgain, change, changeOwn } = stored
   let renewing = false
 
@@ -69,7 +72,7 @@ export function createSession({
   const view = (record: ActiveRecord): Session => ({
     claims: record.claims,
     scope: record.scope,
-    state: renewing ? 'renewing' : hasLiveToken(record, now()) ? 'fresh' : 'stale',
+    state: renewing ? 'renewing' : hasGoodToken(record, now()) ? 'fresh' : 'stale',
     since: record.since,
     accessTokenExpiresAt: record.accessTokenExpiresAt,
   })
@@ -120,11 +123,13 @@ export function createSession({
       return publish({ type, session: view(record) })
     },
 
-    reportProblem: (error) => publish({ type: 'problem', error: toErrorData(error) }),
+    reportProblem,
 
     requireLogin: async (session, error) => {
       const record = await readAgain()
       if (record?.status !== 'active' || record.session !== session) return
+      // A page that opens next can try its own frame: it must not find that it was asked.
+      const isHeard = error.code !== 'no_page' || (await pages.list(config.root)).length > 0
       // Without an event from here, `setRenewing` publishes that the renewal has ended.
       if (!record.loginRequired) {
         renewing = false
@@ -133,10 +138,10 @@ export function createSession({
         await publish({ type: 'login-required', error: data, session: view(record) })
       }
       await changeOwn(session, (current) => {
-        const asked: ActiveRecord = { ...current, loginRequired: true }
+        const asked: ActiveRecord = isHeard ? { ...current, loginRequired: true } : current
         // A page that opens can sign in silently at once, unless the server is asked before then.
         if (error.code !== 'no_page' || current.refreshToken) return pause(asked)
-        return current.loginRequired ? undefined : asked
+        return current.loginRequired || !isHeard ? undefined : asked
       })
     },
   }

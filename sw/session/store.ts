@@ -74,6 +74,7 @@ const noTokens: Partial<ActiveRecord> & Record<string, unknown> = {
   accessToken: undefined,
   accessTokenIssuedAt: 0,
   accessTokenExpiresAt: undefined,
+  accessTokenRefused: undefined,
   refreshToken: undefined,
   refreshSentAt: undefined,
   idToken: undefined,

@@ -1,9 +1,11 @@
+import type { TokenError } from '../../src/shared/errors.js'
 import type { SignedOutReason } from '../../src/shared/protocol.js'
 import type { Platform } from '../platform.js'
 import { ageOf } from '../values/age.js'
 import { inherit } from './active-record.js'
 import { type ActiveRecord, activeOf, type DpopKey, type SessionRecord } from './records.js'
 import type { RecordChange, Store } from './store.js'
+import { createUnsaved } from './unsaved.js'
 
 type Next<Current> = (current: Current) => SessionRecord | undefined
 
@@ -17,7 +19,10 @@ export interface StoredSession {
   readAgain(): Promise<SessionRecord | undefined>
   /** Changes the record on disk by compare and set: see `Store.update`. */
   change(next: Next<SessionRecord | undefined>): Promise<RecordChange>
-  /** Changes the record only while it still belongs to this sign-in. */
+  /**
+   * Changes the record only while it still belongs to this sign-in. What the disk would not take
+   * is kept in memory, and written with the next try.
+   */
   changeOwn(session: string, next: Next<ActiveRecord>): Promise<ActiveRecord | undefined>
   /** The stored data is gone: drops memory, and announces it, so that others read again. */
   lost(): void
@@ -53,11 +58,21 @@ const followEnd = async (
   else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
 }
 
+interface Parts {
+  config: { root: string }
+  store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
+  platform: Pick<Platform, 'now' | 'channel'>
+  dpop?: KeyHolder
+  forget?: (reason: SignedOutReason) => Promise<unknown>
+  onUnsaved: (error: TokenError) => Promise<unknown>
+}
+
 /**
  * Reads and changes the session record. Every change goes to the disk first, and is announced to
  * the other workers of this origin and their pages. The pages of this worker get events instead.
  *
  * @param forget Drops what else is kept for the user, when another worker has ended the session
+ * @param onUnsaved Called when memory begins to hold what the disk would not take
  */
 export function createStoredSession({
   config: { root: scope },
@@ -65,13 +80,9 @@ export function createStoredSession({
   platform: { now, channel },
   dpop,
   forget,
-}: {
-  config: { root: string }
-  store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
-  platform: Pick<Platform, 'now' | 'channel'>
-  dpop?: KeyHolder
-  forget?: (reason: SignedOutReason) => Promise<unknown>
-}): StoredSession {
+  onUnsaved,
+}: Parts): StoredSession {
+  const unsaved = createUnsaved({ store, onUnsaved })
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
   /** Counts announcements and own changes: what was read from the disk before one may be old. */
@@ -96,10 +107,12 @@ export function createStoredSession({
   }
 
   /** The record without tokens that are bound to a key which is not here. */
-  const usable = <R extends SessionRecord | undefined>(record: R): R =>
-    record?.status === 'active' && (dpop ? !dpop.canUse(record.dpopKey) : record.dpopKey)
+  const usable = (onDisk: SessionRecord | undefined): SessionRecord | undefined => {
+    const record = unsaved.over(onDisk)
+    return record?.status === 'active' && (dpop ? !dpop.canUse(record.dpopKey) : record.dpopKey)
       ? { ...record, accessToken: undefined, refreshToken: undefined }
       : record
+  }
 
   const peek = () => {
     const time = now()
@@ -109,6 +122,8 @@ export function createStoredSession({
   }
 
   const readAgain = async (): Promise<SessionRecord | undefined> => {
+    // The disk may have room by now.
+    if (unsaved.exists()) await change((record) => record, true).catch(() => {})
     const heardBefore = heard
     const record = usable(await store.read())
     if (heard !== heardBefore) return usable(await store.read())
@@ -119,16 +134,19 @@ export function createStoredSession({
     return record
   }
 
-  const change = async (next: Next<SessionRecord | undefined>): Promise<RecordChange> => {
+  const change = async (
+    next: Next<SessionRecord | undefined>,
+    isKept = false,
+  ): Promise<RecordChange> => {
     const heardBefore = heard
-    const { before, after } = await store.update((current) => {
+    const { before, after } = await unsaved.update((current) => {
       const shown = usable(current)
       const wanted = shown === current ? next(shown) : keepUnusable(next(shown), current)
       // Inside the transaction: a worker that hears it and reads has to wait for the commit, and
       // one that is stopped right after the commit has announced it.
       if (wanted) others.post({ generation: (current?.generation ?? 0) + 1, scope })
       return wanted && inherit(wanted, current)
-    })
+    }, isKept)
     memory = heard === heardBefore ? { record: usable(after) } : undefined
     // A read that repairs the disk takes long enough to be overtaken.
     heard++
@@ -139,7 +157,7 @@ export function createStoredSession({
   return {
     peek,
     readAgain,
-    change,
+    change: (next) => change(next),
     lost,
 
     read: async () => {
@@ -149,10 +167,10 @@ export function createStoredSession({
 
     changeOwn: async (session, next) => {
       const isOwn = (record: SessionRecord | undefined) => activeOf(record)?.session === session
-      const { after } = await change((current) =>
-        isOwn(current) ? next(current as ActiveRecord) : undefined,
-      )
-      return isOwn(after) ? (after as ActiveRecord) : undefined
+      const wanted = (current: SessionRecord | undefined) =>
+        isOwn(current) ? next(current as ActiveRecord) : undefined
+      const own = usable((await change(wanted, true)).after)
+      return isOwn(own) ? (own as ActiveRecord) : undefined
     },
   }
 }

@@ -89,10 +89,11 @@ export function createLogin({
       const silent = isSilent(transaction)
       if (!silent) note?.('login')
       try {
-        // Checked once more, since pages can write to the database too.
-        const params = silent
-          ? silentParams(await session.read(), transaction)
-          : checkParams(transaction.params)
+        const params = {
+          // Checked once more, since pages can write to the database too.
+          ...checkParams(transaction.params),
+          ...(silent && silentParams(await session.read(), transaction)),
+        }
         return redirectTo(await server.authorizationUrl({ state, secrets, params }))
       } catch (cause) {
         const error = interrupted(cause)

@@ -10,6 +10,14 @@ import {
 import { randomId } from '../values/random-id.js'
 import { isSilent } from './landing.js'
 
+/** What is meant for one sign-in, and would be refused or wrong when it is repeated without a page. */
+const onceOnly =
+  /^(prompt|max_age|claims|login_hint|screen_hint|invitation|kc_action|login_ticket|sessiontoken)$/i
+
+/** What shaped a sign-in: which organization, which connection, how strong. */
+const shapeOf = ({ params = {} }: Transaction): ActiveRecord['params'] =>
+  Object.fromEntries(Object.entries(params).filter(([name]) => !onceOnly.test(name)))
+
 /** A sign-in that has come back from the server. */
 export interface CompletedSignIn {
   transaction: Transaction
@@ -64,6 +72,7 @@ export const recordAfterSignIn = (
           accessTokenIssuedAt: 0,
           protocolEndpoints: [],
           silentLoginWorks: active?.silentLoginWorks,
+          params: shapeOf(transaction),
           user,
         }
   const dpopKey = transaction.report === undefined ? undefined : transaction.sent?.dpopKey

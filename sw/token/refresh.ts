@@ -2,7 +2,13 @@ import type { TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
 import type { AuthorizationServer } from '../server/authorization-server.js'
 import type { RefreshAnswer } from '../server/token-answer.js'
-import { type IssuedTokens, withTokens } from '../session/active-record.js'
+import {
+  type IssuedTokens,
+  isRefusedForGood,
+  withoutRefusals,
+  withRefusal,
+  withTokens,
+} from '../session/active-record.js'
 import { type ActiveRecord, activeOf } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
 import type { Note } from '../trace.js'
@@ -34,25 +40,39 @@ type Refused = Exclude<RefreshAnswer, { kind: 'issued' }>
 const afterRefusal = (
   current: ActiveRecord,
   sent: ActiveRecord,
-  { answer, pause }: { answer: Refused; pause: WorkerSession['pause'] },
+  { answer, now, pause }: { answer: Refused; now: number; pause: WorkerSession['pause'] },
 ): ActiveRecord => {
-  // Without an answer, what happened to the token is unknown, and frames that brought nothing met
-  // the same silence: the next one still comes before this token. An answer that decides nothing
-  // leaves all as it was before.
-  const { refreshSentAt } = sent
-  const changed = answer.kind === 'unknown' ? { silentLoginFailed: undefined } : { refreshSentAt }
-  const known = { ...current, ...changed }
+  // An answer that decides nothing leaves all as it was before.
+  const known = { ...current, refreshSentAt: sent.refreshSentAt }
   switch (answer.kind) {
     case 'refused':
       return { ...known, refreshToken: undefined, refreshSentAt: undefined }
     case 'not-now':
       return known
-    case 'misconfigured':
-      return pause(known)
-    default:
+    case 'rejected': {
+      const counted = withRefusal(answer.acted ? current : known, now)
+      // What is refused for good is no reason to wait: a silent login comes next.
+      return isRefusedForGood(counted) ? counted : pause(counted)
+    }
+    default: {
+      // Without an answer, what happened to the token is unknown, and frames that brought nothing
+      // met the same silence: the next one still comes before this token.
+      const left = answer.kind === 'unknown' ? { ...current, silentLoginFailed: undefined } : known
       // Offline, each try fails at once and costs nothing; back online, it should not be late.
-      return answer.error.code === 'offline' ? known : pause(known, answer.retryAfter)
+      if (answer.error.code === 'offline') return left
+      return pause(withoutRefusals(left), answer.retryAfter)
+    }
   }
+}
+
+/** After so many failures in a row, pages hear why: it may be no passing thing. */
+const failuresToReport = 3
+
+/** Is this the first that pages should hear of it? */
+const isNews = ({ retry }: ActiveRecord, { kind, error }: Refused): boolean => {
+  if (kind === 'rejected') return !retry?.refused
+  const isLater = kind === 'unavailable' || kind === 'unknown'
+  return isLater && error.code !== 'offline' && retry?.failures === failuresToReport - 1
 }
 
 /** The ID token that came along: new claims, or the end of a session that is another user's. */
@@ -128,8 +148,10 @@ export function createRefresh({ server, session, platform: { now }, note }: Part
     const { error } = answer
     note?.('refresh-failed', { code: error.code })
     const { pause } = session
+    // Before it is written down: a worker that is stopped then reports it twice, not never.
+    if (isNews(record, answer)) await session.reportProblem(error)
     const left = await changeSame(record, (current) =>
-      afterRefusal(current, record, { answer, pause }),
+      afterRefusal(current, record, { answer, now: now(), pause }),
     )
     switch (answer.kind) {
       case 'refused':
@@ -139,9 +161,8 @@ export function createRefresh({ server, session, platform: { now }, note }: Part
           : { kind: 'superseded' }
       case 'not-now':
         return { kind: 'refused', error }
-      case 'misconfigured':
-        await session.reportProblem(error)
-        return { kind: 'failed', error }
+      case 'rejected':
+        return { kind: left && isRefusedForGood(left) ? 'refused' : 'failed', error }
       default:
         return { kind: 'failed', error }
     }

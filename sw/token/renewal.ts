@@ -1,6 +1,6 @@
 import { asTokenError, type InteractionCode, type TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
-import { ownerOf } from '../session/active-record.js'
+import { hasGoodToken, ownerOf } from '../session/active-record.js'
 import { longestPause, longestWindow } from '../session/backoff.js'
 import { type ActiveRecord, activeOf } from '../session/records.js'
 import type { WorkerSession } from '../session/session.js'
@@ -22,7 +22,9 @@ import {
 export interface RenewalRequest {
   /** The token that no longer does; another live one is taken instead of a renewal. */
   spoiled: string | undefined
-  /** Skips the backoff, except one set by Retry-After. */
+  /** An API has refused it. */
+  refused?: boolean
+  /** Cuts a backoff short, once in a while, and never one set by Retry-After. */
   impatient?: boolean
   /** ms until it begins; a request that needs a token meanwhile waits for this renewal. */
   delay?: number
@@ -33,7 +35,7 @@ export interface Renewal {
   /** Renews, unless the record by now holds a live token other than `spoiled`. */
   renew(request: RenewalRequest): Promise<TokenResult>
   /** Is the next renewal of this record to wait? */
-  isPausing(record: ActiveRecord, impatient?: boolean): boolean
+  isPausing(record: ActiveRecord): boolean
   /** Runs work that changes how the user is signed in, one at a time in the whole browser. */
   exclusively<T>(work: () => Promise<T>): Promise<T>
 }
@@ -48,6 +50,26 @@ export interface RenewalConfig {
 
 /** How long, in ms, a renewal waits for one that another worker has under way. */
 const lockLimit = 20_000
+/** Impatient callers cut a pause short once in so many ms: more often they would hammer a server. */
+const impatienceRest = 10_000
+
+const createPauses = (now: Platform['now']) => {
+  let cutShortAt = Number.NEGATIVE_INFINITY
+  return {
+    isPausing: ({ retry }: ActiveRecord): boolean => {
+      const left = (retry?.notBefore ?? 0) - now()
+      // A pause that is longer than any: the clock has been set back since.
+      return left > 0 && left <= (retry?.asked ? longestPause : longestWindow)
+    },
+
+    /** Does the pause of this record hold for an impatient caller as well? */
+    isFirm: ({ retry }: ActiveRecord): boolean => {
+      if (retry?.asked || ageOf(cutShortAt, now()) < impatienceRest) return true
+      cutShortAt = now()
+      return false
+    },
+  }
+}
 
 /** Creates the renewal. Its lock is one for the whole origin. */
 export function createRenewal({
@@ -67,19 +89,20 @@ export function createRenewal({
 }): Renewal {
   let underWay: (RenewalRequest & { result: Promise<TokenResult> }) | undefined
 
-  const isPausing = ({ retry }: ActiveRecord, impatient = false): boolean => {
-    if (impatient && !retry?.asked) return false
-    const left = (retry?.notBefore ?? 0) - now()
-    // A pause that is longer than any: the clock has been set back since.
-    return left > 0 && left <= (retry?.asked ? longestPause : longestWindow)
-  }
+  const { isPausing, isFirm } = createPauses(now)
 
-  const renewLocked = async ({ spoiled, impatient }: RenewalRequest): Promise<TokenResult> => {
-    const record = await session.readAgain()
+  const renewLocked = async (request: RenewalRequest): Promise<TokenResult> => {
+    const { spoiled, refused, impatient } = request
+    let record = await session.readAgain()
     if (record?.status !== 'active') return signedOut(record)
     const isOther = record.accessToken !== undefined && record.accessToken !== spoiled
     if (isOther && conditionOf(record, { now: now(), leeway }) !== 'dead') return toResult(record)
-    if (isPausing(record, impatient)) return notNow()
+    const isNews = refused && hasGoodToken(record, now())
+    if (isNews) record = await markRefused(record, session)
+    if (isPausing(record) && (!impatient || isFirm(record))) {
+      if (isNews) await session.publish('state', record)
+      return notNow()
+    }
     await session.setRenewing(true, record)
     try {
       return await renewRecord(record, { session, refresh, silentLogin, isRisky, online })
@@ -128,17 +151,30 @@ export function createRenewal({
       }),
     }
     const result = await underWay.result
-    const { spoiled, impatient } = request
+    const { spoiled, refused, impatient } = request
     // The renewal that was joined was for an older token, and ended with the spoiled one; or it
-    // has kept a backoff that this one skips.
+    // has kept a backoff that this one skips; or nobody has written down that the token is refused.
     const isUseless =
       result.kind === 'token'
         ? joined?.spoiled !== spoiled && result.accessToken === spoiled
-        : result.kind === 'unavailable' && !joined?.impatient && impatient
+        : result.kind === 'unavailable' &&
+          ((!joined?.impatient && impatient) || (!joined?.refused && refused))
     return joined && isUseless ? await renew(request) : result
   }
 
   return { renew, isPausing, exclusively }
+}
+
+/** Writes down that an API refuses the token: pages must not take it for good meanwhile. */
+const markRefused = async (
+  record: ActiveRecord,
+  session: Pick<WorkerSession, 'changeOwn'>,
+): Promise<ActiveRecord> => {
+  const { accessTokenIssuedAt: accessTokenRefused } = record
+  const marked = await session.changeOwn(record.session, (current) =>
+    current.accessToken === record.accessToken ? { ...current, accessTokenRefused } : undefined,
+  )
+  return marked ?? record
 }
 
 interface Ways {
@@ -192,7 +228,9 @@ const renewSilently = async (
     await session.end('ended', record.session, answer.error.code as InteractionCode)
     return signedOut(record)
   }
-  const error = answer.kind === 'refused' ? (why ?? answer.error) : answer.error
+  // What the token endpoint wants says more than that no frame was asked.
+  const isWhy = answer.kind === 'refused' || answer.error.code === 'silent_login_off'
+  const error = isWhy ? (why ?? answer.error) : answer.error
   // Offline, a sign-in would not help.
   if (error.code !== 'offline') await session.requireLogin(record.session, error)
   return { kind: 'unavailable', error }

@@ -1,4 +1,10 @@
-import { fromErrorData, interactionCodes, oauthCodes, TokenError } from '../../src/shared/errors.js'
+import {
+  asTokenError,
+  fromErrorData,
+  interactionCodes,
+  oauthCodes,
+  TokenError,
+} from '../../src/shared/errors.js'
 import type { AuthPage, FrameEnd } from '../../src/shared/protocol.js'
 import type { Page, Platform } from '../platform.js'
 import { hintOf } from '../session/active-record.js'
@@ -39,6 +45,8 @@ export type SilentLogin = (request: SilentLoginRequest) => Promise<SilentLoginOu
 export interface SilentLoginConfig {
   authUrls: Readonly<Record<AuthPage, string>>
   root: string
+  /** `false`: no frame is ever tried. */
+  silentLogin: boolean
   /** ms for one frame */
   silentLoginTimeout: number
 }
@@ -102,6 +110,15 @@ const paused = (): TokenError =>
       `${restAfterFailures / 60_000} minutes after the last. login() works at any time.`,
   )
 
+const off = (): TokenError =>
+  new TokenError(
+    'silent_login_off',
+    'The option silentLogin is false, so no hidden frame asks the authorization server. ' +
+      'session() says who is signed in here; login() works at any time.',
+  )
+
+const offline = (): TokenError => new TokenError('offline', 'There is no network.')
+
 const isResting = ({ silentLoginFailed: failed }: ActiveRecord, now: number): boolean =>
   failed !== undefined && failed.times >= mostFailures && ageOf(failed.at, now) < restAfterFailures
 
@@ -124,6 +141,7 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
       kind: purpose === 'check' ? 'check' : 'silent',
       returnTo: root,
       session: activeOf(record)?.session,
+      params: activeOf(record)?.params,
       generation: record?.generation,
       hintless,
     })
@@ -174,9 +192,7 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
   }
 
   return async (request: SilentLoginRequest): Promise<SilentLoginOutcome> => {
-    if (!online()) {
-      return { kind: 'failed', error: new TokenError('offline', 'There is no network.') }
-    }
+    if (!online()) return { kind: 'failed', error: offline() }
     let last: SilentLoginOutcome = {
       kind: 'failed',
       error: new TokenError('no_page', 'No page of the app is open that could sign in silently.'),
@@ -196,7 +212,7 @@ const createAttempt = ({ config, transactions, session, callPage, platform }: Pa
 /** Creates the silent login: a page runs a hidden frame, the worker takes the answer. */
 export function createSilentLogin(parts: Parts & { note?: Note }): SilentLogin {
   const { session, note } = parts
-  const { now } = parts.platform
+  const { now, online } = parts.platform
   const attempt = createAttempt(parts)
 
   /** Counts what brought nothing; the next sign-in of any kind starts anew. */
@@ -232,11 +248,18 @@ export function createSilentLogin(parts: Parts & { note?: Note }): SilentLogin {
   }
 
   return async (request) => {
+    if (!parts.config.silentLogin) return { kind: 'failed', error: online() ? off() : offline() }
     // An app that asks by itself gets an answer each time.
     const renewed = request.purpose === 'renew' ? activeOf(request.record) : undefined
     if (renewed && isResting(renewed, now())) return { kind: 'failed', error: paused() }
     note?.('silent-login')
-    const { outcome, hintRefused } = await attemptBoth(request)
+    // A frame that cannot even begin, for want of a disk, is one that brings nothing.
+    const { outcome, hintRefused } = await attemptBoth(request).catch(
+      (cause): Awaited<ReturnType<typeof attemptBoth>> => {
+        const error = asTokenError(cause, 'worker_timeout', 'The hidden frame failed.')
+        return { outcome: { kind: 'failed', error }, hintRefused: undefined }
+      },
+    )
     if ('error' in outcome) {
       const { code } = outcome.error
       note?.('silent-login-failed', { code })

@@ -1,6 +1,6 @@
 /** What a request gets of the record, and how good its token still is. Pure. */
 import { TokenError } from '../../src/shared/errors.js'
-import { hasLiveToken, ownerOf } from '../session/active-record.js'
+import { hasLiveToken, isRefused, ownerOf } from '../session/active-record.js'
 import type { ActiveRecord, DpopKey, SessionRecord } from '../session/records.js'
 import { ageOf } from '../values/age.js'
 
@@ -73,6 +73,8 @@ export const conditionOf = (
   // Very short tokens: the API says by a 401 whether this one is over.
   if (accessToken !== undefined && ageOf(issuedAt, now) < leastInterval) return 'fresh'
   if (!hasLiveToken(record, now)) return 'dead'
+  // Another API may still take it.
+  if (isRefused(record)) return 'ageing'
   if (expiresAt === undefined) return 'fresh'
   return expiresAt - now < Math.min(leeway, (expiresAt - issuedAt) / 2) ? 'ageing' : 'fresh'
 }

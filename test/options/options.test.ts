@@ -338,6 +338,7 @@ describe('options that are left out', () => {
       resource: undefined,
       authorizationParams: {},
       leeway: 60_000,
+      silentLogin: true,
       silentLoginTimeout: 10_000,
       rotationGrace: 0,
       storage: 'indexeddb',

@@ -967,22 +967,28 @@ describe('a refresh', () => {
     [400, { error: 'consent_required' }, 'not-now', 'consent_required'],
     [403, { error: 'mfa_required' }, 'not-now', 'mfa_required'],
     [400, { error: 'access_denied' }, 'not-now', 'access_denied'],
-    // The client is wrong (RF-09)
-    [400, { error: 'invalid_client' }, 'misconfigured', 'invalid_client'],
-    [400, { error: 'unauthorized_client' }, 'misconfigured', 'unauthorized_client'],
-    [400, { error: 'unsupported_grant_type' }, 'misconfigured', 'unsupported_grant_type'],
-    [400, { error: 'invalid_request' }, 'misconfigured', 'invalid_request'],
-    [400, { error: 'invalid_scope' }, 'misconfigured', 'invalid_scope'],
+    // A no that is not in the words of the standard, or a proxy's (RF-09)
+    [400, { error: 'invalid_client' }, 'rejected', 'invalid_client'],
+    [400, { error: 'unauthorized_client' }, 'rejected', 'unauthorized_client'],
+    [400, { error: 'unsupported_grant_type' }, 'rejected', 'unsupported_grant_type'],
+    [400, { error: 'invalid_request' }, 'rejected', 'invalid_request'],
+    [400, { error: 'invalid_scope' }, 'rejected', 'invalid_scope'],
+    [400, { error: 'something_new' }, 'rejected', 'server_error'],
+    [400, { error: 5 }, 'rejected', 'invalid_token_response'],
+    [400, 'Bad Request', 'rejected', 'invalid_token_response'],
+    [403, '<html>blocked', 'rejected', 'invalid_token_response'],
+    [404, 'Not Found', 'rejected', 'invalid_token_response'],
+    [400, { error: 'invalid_token' }, 'rejected', 'server_error'],
+    [410, '', 'rejected', 'invalid_token_response'],
+    [403, `<html>${'x'.repeat(262_144)}`, 'rejected', 'invalid_token_response'],
+    [200, { error: 'invalid_grant' }, 'refused', 'invalid_grant'],
+    [200, { error: 'bad_refresh_token' }, 'rejected', 'server_error'],
     // Not the server's fault, or not for long (RF-06)
     [400, { error: 'temporarily_unavailable' }, 'unavailable', 'temporarily_unavailable'],
     [400, { error: 'server_error' }, 'unavailable', 'server_error'],
-    [400, { error: 'something_new' }, 'unavailable', 'server_error'],
-    [400, { error: 5 }, 'unavailable', 'invalid_token_response'],
-    [400, 'Bad Request', 'unavailable', 'invalid_token_response'],
-    [403, '<html>blocked', 'unavailable', 'invalid_token_response'],
-    [404, 'Not Found', 'unavailable', 'invalid_token_response'],
     [408, {}, 'unavailable', 'invalid_token_response'],
     [408, { error: 'invalid_request' }, 'unavailable', 'invalid_request'],
+    [425, '', 'unavailable', 'invalid_token_response'],
     [429, { error: 'invalid_request' }, 'unavailable', 'invalid_request'],
     [429, 'Too Many', 'unavailable', 'invalid_token_response'],
     [503, '', 'unavailable', 'invalid_token_response'],
@@ -993,12 +999,14 @@ describe('a refresh', () => {
     [500, 'down', 'unknown', 'invalid_token_response'],
     [502, '<html>', 'unknown', 'invalid_token_response'],
     [504, '', 'unknown', 'invalid_token_response'],
-    [200, { token_type: 'Bearer' }, 'unknown', 'invalid_token_response'],
-    [200, { access_token: '', token_type: 'Bearer' }, 'unknown', 'invalid_token_response'],
-    [200, { access_token: 'a' }, 'unknown', 'invalid_token_response'],
-    [200, { access_token: 'a', token_type: 'DPoP' }, 'unknown', 'invalid_token_response'],
-    [200, [], 'unknown', 'invalid_token_response'],
-    [200, { access_token: 'x'.repeat(262_144) }, 'unknown', 'invalid_token_response'],
+    [502, `<html>${'x'.repeat(262_144)}`, 'unknown', 'invalid_token_response'],
+    // The server has acted, but not so that anybody could use it
+    [200, { token_type: 'Bearer' }, 'rejected', 'invalid_token_response'],
+    [200, { access_token: '', token_type: 'Bearer' }, 'rejected', 'invalid_token_response'],
+    [200, { access_token: 'a' }, 'rejected', 'invalid_token_response'],
+    [200, { access_token: 'a', token_type: 'DPoP' }, 'rejected', 'invalid_token_response'],
+    [200, [], 'rejected', 'invalid_token_response'],
+    [200, { access_token: 'x'.repeat(262_144) }, 'rejected', 'invalid_token_response'],
   ])('that is answered with %s %j is %s (%s)', async (status, body, kind, code) => {
     const text = typeof body === 'string'
     const answer = await refreshWith(() =>
@@ -1007,9 +1015,30 @@ describe('a refresh', () => {
     expect(answer).toMatchObject({ kind, error: { code } })
   })
 
-  test('that is answered with broken JSON is unknown (RF-07)', async () => {
+  test('that is answered with broken JSON may have replaced the token (RF-07)', async () => {
     const answer = await refreshWith(() => new Response('{"access_', { headers: jsonType }))
-    expect(answer).toMatchObject({ kind: 'unknown', error: { code: 'invalid_token_response' } })
+    expect(answer).toMatchObject({
+      kind: 'rejected',
+      acted: true,
+      error: { code: 'invalid_token_response' },
+    })
+  })
+
+  test('that is answered in no language of a token endpoint may have replaced it, too', async () => {
+    const answer = await refreshWith(() => new Response('error=bad_refresh_token'))
+    expect(answer).toMatchObject({ kind: 'rejected', acted: true })
+  })
+
+  test('that is refused together with a time to come back is tried again then', async () => {
+    const headers = { 'retry-after': '60' }
+    const answer = await refreshWith(() => new Response('Slow down', { status: 403, headers }))
+    expect(answer).toMatchObject({ kind: 'unavailable', retryAfter: 60_000 })
+  })
+
+  test('that is answered with tokens and 201 may have replaced it', async () => {
+    const tokens = { access_token: 'a', token_type: 'Bearer' }
+    const answer = await refreshWith(() => json(tokens, 201))
+    expect(answer).toMatchObject({ kind: 'rejected', acted: true })
   })
 
   test('that is answered by a captive portal is unavailable (TK-04)', async () => {

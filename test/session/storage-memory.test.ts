@@ -166,7 +166,7 @@ describe('with storage: memory, the disk', () => {
       return original.apply(this, args)
     }
     try {
-      expect(await worker.get()).toMatchObject({ kind: 'unavailable' })
+      expect(await worker.get()).toMatchObject({ kind: 'token' })
     } finally {
       IDBObjectStore.prototype.put = original
     }

@@ -465,6 +465,50 @@ describe('a silent login', () => {
     expect(searchParams.has('id_token_hint')).toBe(false)
   })
 
+  test('asks for what shaped the sign-in, so that the next token is for the same organization', async () => {
+    const { signInAs, leave, arrive, server, stored } = createWorld()
+    const shape = { organization: 'org_abc', connection: 'github', acr_values: 'urn:mfa' }
+    const once = {
+      ...{
+        prompt: 'login',
+        max_age: '0',
+        claims: '{}',
+        login_hint: 'alice',
+        screen_hint: 'signup',
+      },
+      ...{ invitation: 'once', sessionToken: 'once', kc_action: 'UPDATE_PASSWORD' },
+    }
+    server.options.claims = { auth_time: Math.floor(Date.now() / 1000) }
+    await signInAs('alice', { params: { ...shape, ...once } })
+    const { session, params } = await stored()
+    expect(params).toEqual(shape)
+    for (let round = 0; round < 2; round++) {
+      const { url } = await leave({ kind: 'silent', session, params })
+      expect(Object.fromEntries(new URL(url).searchParams)).toMatchObject({
+        ...shape,
+        prompt: 'none',
+      })
+      for (const name of Object.keys(once).filter((each) => each !== 'prompt')) {
+        expect(new URL(url).searchParams.has(name), name).toBe(false)
+      }
+      await arrive(server.authorize(url), { destination: 'iframe' })
+      expect((await stored()).params).toEqual(shape)
+    }
+  })
+
+  test('asks for nothing of an earlier sign-in after another one', async () => {
+    const { signInAs, stored } = createWorld()
+    await signInAs('alice', { params: { organization: 'org_abc' } })
+    await signInAs('alice')
+    expect((await stored()).params).toEqual({})
+  })
+
+  test('sets nothing of the protocol, whatever a script writes into the record (AR-13)', async () => {
+    const { leave, silent } = await ready()
+    const { url } = await leave({ ...silent, params: { redirect_uri: 'https://evil.example/' } })
+    expect(url).toBe(`${app}tokenward/done.html#`)
+  })
+
   test('renews the session, and ends in an empty page (SI-10)', async () => {
     const { signInAs, silent, before, stored, events, transactions } = await ready()
     const { location, ticket } = await signInAs('alice', silent)

@@ -1,6 +1,7 @@
 /**
  * What must hold for refresh tokens: one worker sends one at a time, with the intent on disk; never
- * one that has been answered for; one of unknown outcome only where nothing safer was possible.
+ * one that has been answered for; one of unknown outcome only where nothing safer was possible. Of a
+ * token that is sent while the disk takes nothing, the next worker cannot know.
  */
 import type { ActiveRecord } from '../../sw/session/records.js'
 import { type Answer, bodyOf, type ModelServer } from './model-server.js'
@@ -16,6 +17,8 @@ export interface Surroundings {
   now(): number
   /** Has there been a network, and a page that can run a hidden frame, for a while? */
   couldSignInSilently(): boolean
+  /** Has the disk refused a write a short while ago? */
+  diskRefused(): boolean
   /** For so long, in ms, a refresh token may be sent again without more ado. */
   rotationGrace: number
 }
@@ -23,7 +26,7 @@ export interface Surroundings {
 export const watchRefreshTokens = (
   scheduler: Scheduler,
   server: ModelServer,
-  { now, couldSignInSilently, rotationGrace }: Surroundings,
+  { now, couldSignInSilently, diskRefused, rotationGrace }: Surroundings,
   activeRecord: () => ActiveRecord | undefined,
   fail: (what: string) => void,
 ) => {
@@ -36,6 +39,8 @@ export const watchRefreshTokens = (
   const settled = new Set<string>()
   /** What workers have got, by a refresh or by a sign-in. */
   const received = new Map<string, 'refresh' | 'sign-in'>()
+  /** Sent while nothing could be written. */
+  const unwritten = new Set<string>()
   let silentLoginAt = -1
 
   const isResting = ({ silentLoginFailed: failed }: ActiveRecord): boolean =>
@@ -44,6 +49,8 @@ export const watchRefreshTokens = (
     now() - failed.at < silentLoginRests.for
 
   const checkSending = (token: string, record: ActiveRecord) => {
+    if (diskRefused()) unwritten.add(token)
+    if (unwritten.has(token)) return
     if (record.refreshSentAt === undefined) {
       return fail(`${token} was sent, but the intent is not stored`)
     }
@@ -55,6 +62,13 @@ export const watchRefreshTokens = (
     if (couldAsk && !isInGrace) {
       fail(`${token}, of unknown outcome, was sent again although a silent login could come first`)
     }
+  }
+
+  /** Did `next` come for `old`, or for one that came for it and that the disk has never had? */
+  const isHeir = (next: string, old: string | undefined): boolean => {
+    const parent = server.parentOf(next)
+    if (parent === old) return true
+    return parent !== undefined && unwritten.has(parent) && isHeir(parent, old)
   }
 
   return {
@@ -73,6 +87,7 @@ export const watchRefreshTokens = (
       sending.set(token, owner)
       const record = activeRecord()
       if (record?.refreshToken === token) checkSending(token, record)
+      else if (diskRefused()) unwritten.add(token)
     },
 
     /** A worker gets an answer to a refresh, or knows that there will be none. */
@@ -111,8 +126,8 @@ export const watchRefreshTokens = (
       }
       const from = received.get(next)
       if (!from) fail(`${next} was stored, but no worker has received it`)
-      const parent = server.parentOf(next)
-      if (from === 'refresh' && parent !== old) {
+      if (from === 'refresh' && !isHeir(next, old)) {
+        const parent = server.parentOf(next)
         fail(`two newest refresh tokens: ${next} came for ${parent}, but ${old} is stored`)
       }
     },

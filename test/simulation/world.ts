@@ -54,6 +54,8 @@ export interface World {
   /** Infinity while it is offline. */
   onlineSince: number
   isDiskFull: boolean
+  /** When the disk last refused a write. */
+  refusedAt: number
   isDiskSlow: boolean
   diskSlowUntil: number
   /** ms by which the device's clock is wrong. */
@@ -91,6 +93,7 @@ export const createWorld = (
   const couldSignInSilently = () =>
     isLongSince(world.onlineSince) &&
     tabs.some((tab) => tab.isHere() && !tab.isFrozen && isLongSince(tab.hereSince()))
+  const diskRefused = () => !isLongSince(world.refusedAt)
   // What has piled up on a slow disk takes a while.
   const readingTime = () =>
     world.isDiskSlow || !isLongSince(world.diskSlowUntil) ? slowReadingTime : 0
@@ -98,7 +101,7 @@ export const createWorld = (
   const invariants = createInvariants(
     scheduler,
     server,
-    { now: () => world.now(), couldSignInSilently, rotationGrace },
+    { now: () => world.now(), couldSignInSilently, diskRefused, rotationGrace },
     readingTime,
     () => meet('another user'),
   )
@@ -138,7 +141,10 @@ export const createWorld = (
   )
   const database = createDatabase(createChance(seed, 'disk'), {
     scheduler,
-    isFull: () => world.isDiskFull,
+    isFull: () => {
+      if (world.isDiskFull) world.refusedAt = scheduler.time()
+      return world.isDiskFull
+    },
     onCommit: invariants.committed,
   })
 
@@ -155,6 +161,7 @@ export const createWorld = (
     },
     onlineSince: 0,
     isDiskFull: false,
+    refusedAt: Number.NEGATIVE_INFINITY,
     isDiskSlow: false,
     diskSlowUntil: Number.NEGATIVE_INFINITY,
     clockError: 0,

@@ -5,7 +5,7 @@ import type { ActiveRecord, SessionRecord } from '../../sw/session/records.js'
 import { createRenewal } from '../../sw/token/renewal.js'
 import type { SilentLogin, SilentLoginRequest } from '../../sw/token/silent-login.js'
 import { json } from '../support/fake-authorization-server.js'
-import { noNetwork, settle } from '../support/fake-platform.js'
+import { fakePage, noNetwork, settle } from '../support/fake-platform.js'
 import { createUnitWorld, type UnitWorld, type WorldOptions } from '../support/worker-parts.js'
 
 const hour = 3_600_000
@@ -327,7 +327,7 @@ describe('one renewal', () => {
     expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'stale' } })
   })
 
-  test('whose answer the disk did not take is followed by another try, not by a frame', async () => {
+  test('whose answer the disk did not take is used, and stored as soon as there is room', async () => {
     const { asked, silentLogin } = silently(failed)
     const record = { silentLoginWorks: true } as const
     const world = await createWorld({ silentLogin, record })
@@ -341,14 +341,17 @@ describe('one renewal', () => {
       return server.grant(request)
     })
     try {
-      expect(await renewal.renew({ spoiled: 'access-token-0' })).toMatchObject({
-        kind: 'unavailable',
-      })
+      expect((await renewal.renew({ spoiled: 'access-token-0' })).kind).toBe('token')
+      expect((await stored()).refreshSentAt).toBe(browser.now())
     } finally {
       IDBObjectStore.prototype.put = original
     }
+    await browser.pass(2_000)
     expect((await get()).kind).toBe('token')
-    expect((await stored()).refreshToken).toBe(server.refreshToken())
+    expect(await stored()).toMatchObject({
+      refreshToken: server.refreshToken(),
+      refreshSentAt: undefined,
+    })
     expect(server.tokenRequests()).toHaveLength(1)
     expect(asked).toEqual([])
   })
@@ -374,27 +377,110 @@ describe('one renewal', () => {
     }
     expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'fresh' } })
   })
+})
 
-  test('never fails with anything but a result, and pages hear of a disk that fails', async () => {
-    const { renewal, store, browser, events } = await createWorld()
-    browser.setClock(hour)
+describe('a disk that takes nothing', () => {
+  const full = () => {
+    throw new DOMException('full', 'QuotaExceededError')
+  }
+
+  /** Everything that `work` does meets a full disk. */
+  const onFullDisk = async (work: () => Promise<unknown>) => {
     const original = IDBObjectStore.prototype.put
-    IDBObjectStore.prototype.put = () => {
-      throw new DOMException('full', 'QuotaExceededError')
-    }
+    IDBObjectStore.prototype.put = full
     try {
-      const result = await renewal.renew({ spoiled: undefined })
-      expect(result).toMatchObject({ kind: 'unavailable', error: { code: 'storage_failed' } })
+      await work()
     } finally {
       IDBObjectStore.prototype.put = original
     }
-    expect(events).toContainEqual(
-      expect.objectContaining({
-        type: 'problem',
-        error: expect.objectContaining({ code: 'storage_failed' }),
-      }),
-    )
-    expect(await store.read()).toHaveProperty('status', 'active')
+  }
+  const problems = ({ events }: Awaited<ReturnType<typeof createWorld>>) =>
+    events.flatMap((event) => (event.type === 'problem' ? event.error.code : []))
+
+  test('does not end renewing, and pages hear of it once', async () => {
+    const world = await createWorld()
+    const { browser, get, server, stored, before } = world
+    await onFullDisk(async () => {
+      for (let round = 1; round <= 3; round++) {
+        browser.setClock(hour)
+        expect((await get()).kind).toBe('token')
+        expect(server.tokenRequests()).toHaveLength(round)
+      }
+      expect(await stored()).toEqual(before)
+    })
+    expect(problems(world)).toEqual(['storage_failed'])
+    const types = world.events.map(({ type }) => type)
+    expect(types.filter((type) => type === 'renewed')).toHaveLength(3)
+    expect(types).not.toContain('login-required')
+  })
+
+  test('gets everything as soon as there is room, and a restart finds it', async () => {
+    const { browser, get, server, stored, createWorker } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(get)
+    await browser.pass(2_000)
+    await get()
+    expect(await stored()).toMatchObject({ refreshToken: server.refreshToken() })
+    browser.setClock(hour)
+    expect((await get(true, createWorker())).kind).toBe('token')
+    expect(server.tokenRequests()).toHaveLength(2)
+  })
+
+  test('is a pause in memory after a failure: a server that is down is not hammered', async () => {
+    const { browser, get, server } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(async () => {
+      for (let round = 0; round < 5; round++) {
+        server.answers.push(down)
+        expect((await get()).kind).toBe('unavailable')
+      }
+    })
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('leaves a sign-out of another worker as it is', async () => {
+    const { browser, get, createWorker, session } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(get)
+    await createWorker().session.end('logout')
+    await settle()
+    expect(await get()).toEqual({ kind: 'signed-out', reload: true })
+    expect(await session.readAgain()).toMatchObject({ status: 'ended', reason: 'logout' })
+  })
+
+  test('gives way to the tokens of another worker, which had room', async () => {
+    const { browser, get, createWorker, session, before } = await createWorld()
+    browser.setClock(hour)
+    await onFullDisk(get)
+    await createWorker().session.changeOwn(before.session, (current) => ({
+      ...current,
+      accessToken: 'of another worker',
+      refreshToken: 'of another worker',
+    }))
+    await settle()
+    expect(await session.readAgain()).toMatchObject({ accessToken: 'of another worker' })
+  })
+
+  test('fails what cannot be taken back: nobody is signed out in memory alone', async () => {
+    const { session } = await createWorld()
+    await onFullDisk(async () => {
+      await expect(session.end('logout')).rejects.toMatchObject({ code: 'storage_failed' })
+    })
+    expect(await session.readAgain()).toMatchObject({ status: 'active' })
+  })
+
+  test('and that cannot be read either is a result, and a problem for the pages', async () => {
+    const world = await createWorld()
+    world.browser.setClock(hour)
+    const original = IDBObjectStore.prototype.get
+    IDBObjectStore.prototype.get = full
+    try {
+      const result = await world.renewal.renew({ spoiled: undefined })
+      expect(result).toMatchObject({ kind: 'unavailable', error: { code: 'storage_failed' } })
+    } finally {
+      IDBObjectStore.prototype.get = original
+    }
+    expect(problems(world)).toEqual(['storage_failed'])
   })
 })
 
@@ -422,6 +508,23 @@ describe('after a failure', () => {
     expect((await renewal.renew({ spoiled: undefined, impatient: true })).kind).toBe('token')
   })
 
+  test('an app that asks for it on each error does not hammer a server that is down', async () => {
+    const { browser, get, server, renewal, kept } = await createWorld()
+    browser.setClock(hour)
+    server.options.now = browser.now
+    for (let second = 0; second < 120; second++) {
+      server.answers.push(down)
+      kept.push(get())
+      const renewed = await renewal.renew({ spoiled: 'access-token-0', impatient: true })
+      expect(renewed.kind).toBe('unavailable')
+      await Promise.all(kept)
+      await browser.pass(1_000)
+    }
+    // One for each ten seconds, and those of the backoff.
+    expect(server.tokenRequests().length).toBeLessThanOrEqual(12 + 7)
+    expect(server.tokenRequests().length).toBeGreaterThan(12)
+  })
+
   test('without a page, a server that wants the user is not asked by every request (RF-09)', async () => {
     const { silentLogin } = silently(failed)
     const { browser, get, server } = await createWorld({ silentLogin })
@@ -437,6 +540,9 @@ describe('after a failure', () => {
     const { silentLogin } = silently(failed)
     const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
     world.browser.setClock(hour)
+    for (let round = 0; round < 5; round++) await world.get()
+    expect(world.browser.announcements).toEqual([])
+    world.browser.pages.push(fakePage())
     for (let round = 0; round < 5; round++) await world.get()
     expect(world.browser.announcements).toHaveLength(1)
     // The next page that opens can do it at once.
@@ -582,6 +688,39 @@ describe('the way to a new token', () => {
   })
 })
 
+describe('with silentLogin: false', () => {
+  const off = {
+    kind: 'failed',
+    error: new TokenError('silent_login_off', 'Off.'),
+  } as const
+
+  test('a dead refresh token leads to login-required at once, with the reason of the server', async () => {
+    const { silentLogin } = silently(off)
+    const { browser, get, server, events, stored } = await createWorld({ silentLogin })
+    browser.setClock(hour)
+    server.answers.push(invalidGrant)
+    expect(await get()).toMatchObject({ kind: 'unavailable', error: { code: 'invalid_grant' } })
+    expect(events.at(-1)).toMatchObject({
+      type: 'login-required',
+      error: { code: 'invalid_grant' },
+      session: { state: 'stale' },
+    })
+    expect(await stored()).toMatchObject({ status: 'active', loginRequired: true })
+  })
+
+  test('and no refresh token, pages hear that frames are off', async () => {
+    const { silentLogin } = silently(off)
+    const record = { refreshToken: undefined }
+    const { browser, get, events } = await createWorld({ silentLogin, record })
+    browser.setClock(hour)
+    expect(await get()).toMatchObject({ kind: 'unavailable' })
+    expect(events.at(-1)).toMatchObject({
+      type: 'login-required',
+      error: { code: 'silent_login_off' },
+    })
+  })
+})
+
 describe('the end of a session', () => {
   const expired = (world: UnitWorld) => world.browser.setClock(hour)
 
@@ -671,12 +810,25 @@ describe('the end of a session', () => {
     const { silentLogin } = silently(failed)
     const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
     expired(world)
+    world.browser.pages.push(fakePage())
     for (let round = 0; round < 3; round++) {
       expect((await world.get()).kind).toBe('unavailable')
       world.browser.setClock(hour)
     }
     const asks = world.events.filter(({ type }) => type === 'login-required')
     expect(asks).toMatchObject([{ error: { code: 'no_page' }, session: { state: 'stale' } }])
+  })
+
+  test('a dead refresh token, found while no page is open, keeps no page from its own frame', async () => {
+    const { silentLogin } = silently(failed)
+    const world = await createWorld({ silentLogin })
+    expired(world)
+    world.server.answers.push(invalidGrant)
+    await world.get()
+    // What the next page learns when it opens.
+    const { session, loginRequired } = world.session.report(await world.stored())
+    expect([session?.state, loginRequired]).toEqual(['stale', undefined])
+    expect((await world.stored()).retry).toBeUndefined()
   })
 
   test('does not come offline, nor is a sign-in asked for; that comes when there is a reason (OF-01)', async () => {
@@ -916,5 +1068,171 @@ describe('a pause and a clock that jumps', () => {
     // Back to where the token had time left, it is not asked for; so ask for it.
     await renewal.renew({ spoiled: 'access-token-0' })
     expect(server.tokenRequests()).toHaveLength(2)
+  })
+})
+
+describe('a token that an API refuses, and no other is to be had', () => {
+  const stateOf = async ({ session }: Awaited<ReturnType<typeof createWorld>>) =>
+    session.report(await session.readAgain()).session?.state
+
+  /** The API refuses the token while the server is down. */
+  const refusedWhileDown = async (more: Parameters<typeof createWorld>[0] = {}) => {
+    const world = await createWorld(more)
+    await world.get()
+    await world.browser.pass(6_000)
+    world.server.answers.push(down)
+    const spoiled = 'access-token-0'
+    expect((await world.renewal.renew({ spoiled, refused: true })).kind).toBe('unavailable')
+    return world
+  }
+
+  test('shows as stale to pages, although its time is not over', async () => {
+    const world = await refusedWhileDown()
+    expect(await stateOf(world)).toBe('stale')
+    expect(world.events.at(-1)).toMatchObject({ type: 'state', session: { state: 'stale' } })
+  })
+
+  test('shows as stale in other workers and after a restart', async () => {
+    const { createWorker } = await refusedWhileDown()
+    const { session } = createWorker()
+    expect(session.report(await session.readAgain())).toMatchObject({ session: { state: 'stale' } })
+  })
+
+  test('shows as stale although no renewal is tried in the pause, and is told once', async () => {
+    const world = await createWorld()
+    const { browser, server, renewal, events } = world
+    await browser.pass(6_000)
+    server.answers.push(down)
+    await renewal.renew({ spoiled: 'access-token-0' })
+    expect(await stateOf(world)).toBe('fresh')
+    events.length = 0
+    for (let round = 0; round < 3; round++) {
+      await renewal.renew({ spoiled: 'access-token-0', refused: true })
+    }
+    expect(events).toMatchObject([{ type: 'state', session: { state: 'stale' } }])
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('shows as stale where its renewal was begun by its time', async () => {
+    const world = await createWorld()
+    const { browser, server, renewal } = world
+    await browser.pass(6_000)
+    server.answers.push(down)
+    const spoiled = 'access-token-0'
+    await Promise.all([renewal.renew({ spoiled }), renewal.renew({ spoiled, refused: true })])
+    expect(await stateOf(world)).toBe('stale')
+    expect(server.tokenRequests()).toHaveLength(1)
+  })
+
+  test('is stale in the login-required that follows', async () => {
+    const { silentLogin } = silently(failed)
+    const world = await createWorld({ silentLogin, record: { refreshToken: undefined } })
+    await world.renewal.renew({ spoiled: 'access-token-0', refused: true })
+    expect(world.events.at(-1)).toMatchObject({
+      type: 'login-required',
+      session: { state: 'stale' },
+    })
+  })
+
+  test('still goes to other APIs, and each request is a reason to renew it', async () => {
+    const { get, server, kept, browser, stored } = await refusedWhileDown()
+    expect(await get()).toHaveProperty('accessToken', 'access-token-0')
+    expect(server.tokenRequests()).toHaveLength(1)
+    await browser.pass(2_000)
+    expect(await get()).toHaveProperty('accessToken', 'access-token-0')
+    await Promise.all(kept)
+    expect((await stored()).accessToken).not.toBe('access-token-0')
+  })
+
+  test('is forgotten with the next token, also by a worker that does not know of it', async () => {
+    const world = await refusedWhileDown()
+    const { session, before } = world
+    await session.changeOwn(before.session, (current) => ({
+      ...current,
+      accessToken: 'from an older version',
+      accessTokenIssuedAt: current.accessTokenIssuedAt + 1,
+    }))
+    expect(await stateOf(world)).toBe('fresh')
+  })
+
+  test('costs nothing where the renewal works', async () => {
+    const world = await createWorld()
+    await world.renewal.renew({ spoiled: 'access-token-0', refused: true })
+    expect(await stateOf(world)).toBe('fresh')
+  })
+})
+
+describe('a refresh token that is refused in other words than invalid_grant', () => {
+  const minutesAgo = (minutes: number) => Date.now() - minutes * 60_000
+  const notFound = () => new Response('Not Found', { status: 404 })
+  const longRefused = {
+    retry: {
+      failures: 3,
+      notBefore: 0,
+      refused: { first: minutesAgo(5), last: minutesAgo(1) },
+    },
+  }
+  const signsIn = (tokens: { refreshToken?: string }): SilentLogin => {
+    return async ({ record }) => {
+      const { session, browser } = world.current!
+      const more = { accessToken: 'silent', issuedAt: browser.now(), ...tokens }
+      const after = await session.changeOwn((record as ActiveRecord).session, (current) =>
+        withTokens(current, more),
+      )
+      return { kind: 'signed-in', record: after as ActiveRecord }
+    }
+  }
+  const world: { current?: Awaited<ReturnType<typeof createWorld>> } = {}
+
+  test('goes, once a hidden frame has signed in: the next token comes without delay', async () => {
+    world.current = await createWorld({ silentLogin: signsIn({}), record: longRefused })
+    const { server, renewal, stored } = world.current
+    server.answers.push(notFound)
+    expect(await renewal.renew({ spoiled: 'access-token-0' })).toHaveProperty(
+      'accessToken',
+      'silent',
+    )
+    expect((await stored()).refreshToken).toBeUndefined()
+  })
+
+  test('stays where a sign-in comes after a single refusal', async () => {
+    const record = { retry: { ...longRefused.retry, refused: { first: 1, last: 1 } } }
+    world.current = await createWorld({ silentLogin: signsIn({}), record })
+    const { stored, before } = world.current
+    await signsIn({})({ purpose: 'renew', record: before })
+    expect((await stored()).refreshToken).toBe(before.refreshToken)
+  })
+
+  test('proves nothing by a clock that was set back, nor by one that was not', async () => {
+    const ahead = Date.now() + hour
+    const record = { retry: { failures: 1, notBefore: 0, refused: { first: ahead, last: ahead } } }
+    const { server, renewal, browser, stored } = await createWorld({ record })
+    server.answers.push(notFound)
+    expect((await renewal.renew({ spoiled: 'access-token-0' })).kind).toBe('unavailable')
+    const now = browser.now()
+    expect((await stored()).retry?.refused).toEqual({ first: now, last: now })
+  })
+
+  test('starts anew with a token that is taken', async () => {
+    const { renewal, stored } = await createWorld({ record: longRefused })
+    await renewal.renew({ spoiled: 'access-token-0' })
+    expect((await stored()).retry).toBeUndefined()
+  })
+
+  test('offers the user a sign-in in a day of requests, and asks for one once', async () => {
+    const { asked, silentLogin } = silently(failed)
+    const made = await createWorld({ silentLogin })
+    const { browser, server, get, events, before, stored } = made
+    browser.pages.push(fakePage())
+    browser.setClock(hour)
+    for (let round = 0; round < 144; round++) {
+      server.answers.push(notFound)
+      await get()
+      browser.setClock(600_000)
+    }
+    expect(asked.length).toBeGreaterThan(1)
+    const told = events.map(({ type }) => type).filter((type) => type !== 'state')
+    expect(told).toEqual(['problem', 'login-required'])
+    expect(await stored()).toMatchObject({ status: 'active', refreshToken: before.refreshToken })
   })
 })

@@ -63,6 +63,19 @@ const rows: Record<string, Row> = {
   'good, but the server cannot answer': {
     prepare: ({ server }) => server.answers.push(() => json({}, 503)),
   },
+  'refused in other words': {
+    prepare: ({ server }) => server.answers.push(() => new Response('', { status: 404 })),
+  },
+  'refused in other words, for two minutes': {
+    record: {
+      retry: {
+        failures: 3,
+        notBefore: 0,
+        refused: { first: Date.now() - 120_000, last: Date.now() - 10_000 },
+      },
+    },
+    prepare: ({ server }) => server.answers.push(() => new Response('', { status: 404 })),
+  },
   'unknown, and not used': { record: lost() },
   'unknown, and used': { record: lost(), prepare: use },
   'unknown, and used, frames never worked': {

@@ -21,7 +21,13 @@ interface Behaviour extends Partial<FakePage> {
   foreign?: boolean
 }
 
-const createWorld = async ({ limit = 10_000 }: { limit?: number } = {}) => {
+const createWorld = async ({
+  limit = 10_000,
+  enabled = true,
+}: {
+  limit?: number
+  enabled?: boolean
+} = {}) => {
   const world = createUnitWorld()
   const worker = world.createWorker()
   const { browser } = world
@@ -59,7 +65,7 @@ const createWorld = async ({ limit = 10_000 }: { limit?: number } = {}) => {
   }
 
   const silentLogin = createSilentLogin({
-    config: { ...world.config, silentLoginTimeout: limit },
+    config: { ...world.config, silentLogin: enabled, silentLoginTimeout: limit },
     transactions: worker.transactions,
     session: worker.session,
     callPage: createPageBridge({ platform: worker.platform }).call,
@@ -598,5 +604,40 @@ describe('after three frames in a row that brought nothing (SI-09)', () => {
       await world.silentLogin({ purpose: 'renew', record })
     }
     expect(await world.store.read()).not.toHaveProperty('silentLoginFailed')
+  })
+})
+
+describe('a silent login of a session that was signed in with params', () => {
+  test.each(['renew', 'check'] as const)('asks for the same again (%s)', async (purpose) => {
+    const { silentLogin, session, record, open, browser, store } = await createWorld()
+    const params = { organization: 'org_abc' }
+    const shaped = await session.changeOwn(record.session, (current) => ({ ...current, params }))
+    open('page', { frame: async () => 'blocked' })
+    const outcome = silentLogin({ purpose, record: shaped as ActiveRecord })
+    await browser.pass(1_000)
+    await outcome
+    expect((await store.listTransactions()).map(([, entry]) => entry)).toMatchObject([{ params }])
+  })
+})
+
+describe('with silentLogin: false', () => {
+  test('no frame is opened, no page is asked, and nothing is counted', async () => {
+    const { silentLogin, record, open, probed, session } = await createWorld({ enabled: false })
+    open('page')
+    for (const purpose of ['renew', 'check'] as const) {
+      expect(await silentLogin({ purpose, record })).toMatchObject({
+        kind: 'failed',
+        error: { code: 'silent_login_off' },
+      })
+    }
+    expect(probed).toEqual([])
+    expect(await session.readAgain()).toEqual(record)
+  })
+
+  test('the reason is still the network where there is none', async () => {
+    const { silentLogin, record, browser } = await createWorld({ enabled: false })
+    browser.online = false
+    const outcome = await silentLogin({ purpose: 'renew', record })
+    expect(outcome).toMatchObject({ error: { code: 'offline' } })
   })
 })
