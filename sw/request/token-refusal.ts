@@ -1,14 +1,17 @@
 import { TokenError, toErrorData } from '../../src/shared/errors.js'
 import type { WireEvent } from '../../src/shared/protocol.js'
 import type { Arrival } from '../http/arrival.js'
-import { challengeOf, stepUpOf } from '../http/challenge.js'
+import { isForNewToken, stepUpOf } from '../http/challenge.js'
 import type { ApiRule } from './intercept.js'
+
+/** Wishes of all APIs that pages hear of while one token lasts: invented ones have no end. */
+const mostWishes = 10
 
 /** What an API says of a token in its answer. */
 export interface TokenRefusal {
   /** Does this answer say that the token is no longer good, rather than not good enough? */
   isRefused(response: Response, rule: ApiRule, keepAlive: Arrival['keepAlive']): Promise<boolean>
-  /** Publishes that the API asks for more than this token gives: once for each wish. */
+  /** Publishes that the API asks for more than this token gives: once for each wish, and for a few. */
   noteStepUp(response: Response, accessToken: string, keepAlive: Arrival['keepAlive']): void
 }
 
@@ -29,16 +32,13 @@ export function createTokenRefusal({
       const event = stepUpOf(response)
       if (asked.token !== accessToken) asked = { token: accessToken, events: new Set() }
       const key = JSON.stringify(event)
-      if (!event || asked.events.has(key)) return
+      if (!event || asked.events.has(key) || asked.events.size === mostWishes) return
       asked.events.add(key)
       keepAlive(publish(event))
     },
 
     isRefused: async (response, rule, keepAlive) => {
-      if (response.status === 401) {
-        const error = challengeOf(response).get('error')
-        return error === undefined || error === 'invalid_token'
-      }
+      if (response.status === 401) return isForNewToken(response)
       try {
         return (await rule.expired?.(response.clone())) === true
       } catch (cause) {

@@ -360,7 +360,11 @@ describe('a 401', () => {
     ['Bearer realm="a", error=invalid_token', true],
     ['bearer Error="invalid_token"', true],
     ['Bearer error_description="no error here"', true],
-    ['Basic realm="x"', true],
+    ["Bearer error='invalid_token'", true],
+    ['Bearer error="token_expired"', true],
+    ['Bearer error=""', true],
+    ['Basic realm="x", Bearer', true],
+    ['Basic realm="x"', false],
     ['Bearer error="insufficient_scope", scope="admin"', false],
     ['Bearer error=insufficient_scope', false],
     ['Bearer error="insufficient_user_authentication", acr_values="2"', false],
@@ -449,6 +453,15 @@ describe('a 401', () => {
     browser.setClock(1)
     await fetch()
     expect(renewed).toHaveBeenCalledTimes(2)
+  })
+
+  test('with a code that nobody knows causes a renewal every 30 s at most, too', async () => {
+    const { fetch, renewed } = createWorld({
+      peek: token('token-2'),
+      answers: Array.from({ length: 9 }, () => () => unauthorized('Bearer error="nope"')),
+    })
+    for (let round = 0; round < 5; round++) expect((await fetch()).status).toBe(401)
+    expect(renewed).toHaveBeenCalledTimes(1)
   })
 
   test('of such an API does not keep another API from renewing', async () => {
@@ -605,6 +618,25 @@ describe('an API that asks for a stronger sign-in', () => {
     await fetch()
     await fetch()
     expect(told).toHaveLength(3)
+  })
+
+  test('and invents another wish each time is heard ten times for one token', async () => {
+    let wish = 0
+    let current = token()
+    const error = 'Bearer error="insufficient_user_authentication"'
+    const { fetch, told } = createWorld({
+      get: async () => current,
+      peek: null,
+      answers: Array.from(
+        { length: 60 },
+        () => () => unauthorized(`${error}, acr_values="${wish++}"`),
+      ),
+    })
+    for (let round = 0; round < 30; round++) await fetch()
+    expect(told).toHaveLength(10)
+    current = token('token-9')
+    for (let round = 0; round < 30; round++) await fetch()
+    expect(told).toHaveLength(20)
   })
 
   test('is heard in the answer to the retry, too (RF-17)', async () => {
