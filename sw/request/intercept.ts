@@ -1,5 +1,5 @@
 import type { AuthPage } from '../../src/shared/protocol.js'
-import { isPlainPath, segmentsOf } from '../http/server-path.js'
+import { segmentsOf, segmentsRead } from '../http/server-path.js'
 import type { ApiPart } from '../offline/api-part.js'
 import type { ProtocolEndpoints } from './protocol-endpoints.js'
 
@@ -49,11 +49,17 @@ const startsWithSegments = (path: readonly string[], rule: readonly string[]): b
 const findRule = (apis: readonly ApiRule[], url: URL): ApiRule | undefined => {
   // One comparison rules out every other origin, before anything is split.
   const near = apis.filter(({ origin }) => origin === url.origin)
-  if (near.length === 0 || url.username || url.password || !isPlainPath(url.pathname)) return
+  if (near.length === 0 || url.username || url.password) return
   // A blob: URL has the origin of the page that made it.
   if (url.protocol === 'blob:') return
   const path = segmentsOf(url.pathname)
-  return near.find(({ segments }) => startsWithSegments(path, segments))
+  const rule = near.find(({ segments }) => startsWithSegments(path, segments))
+  const read = rule && segmentsRead(url.pathname)
+  // A server may find the way into a closer API, which has rules of its own.
+  const closest = near.find(
+    (each) => each === rule || (read && startsWithSegments(read, each.segments)),
+  )
+  return read && closest === rule ? rule : undefined
 }
 
 /** Can this request to an API have the token? */
