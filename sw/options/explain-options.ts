@@ -33,6 +33,7 @@ const apiOptionNames = {
   url: true,
   scope: true,
   resource: true,
+  except: true,
   unauthenticated: true,
   destinations: true,
   methods: true,

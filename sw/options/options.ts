@@ -23,6 +23,14 @@ export interface ApiOptions {
    */
   resource?: string
   /**
+   * Paths below `url` whose requests get no token, and go out as if there were no worker:
+   * `['public/']` leaves `/api/public/config` out of `/api/`. For what everybody may read: it is
+   * there while no token can be had, too.
+   *
+   * @default []
+   */
+  except?: string[]
+  /**
    * What happens to a request while the user is signed out. `pass`: it goes out without a token,
    * and the API gives its own answer. `fail`: it fails as a network error.
    *

@@ -16,6 +16,9 @@ import { ageOf } from '../values/age.js'
 import type { ApiRule } from './intercept.js'
 import type { ProtocolEndpoints } from './protocol-endpoints.js'
 import { createTokenRefusal, type TokenRefusal } from './token-refusal.js'
+import { hintFailure } from './withheld.js'
+
+declare const DEVELOPMENT: boolean
 
 /** Begins a request to an API; nothing is sent yet. */
 export type ApiRequest = (arrival: Arrival, rule: ApiRule) => ApiCall
@@ -94,13 +97,14 @@ interface Ends {
 /** Waits for a token, up to the limit for all waits of one request together. */
 type Wait = (work: Promise<TokenResult>) => Promise<TokenResult | undefined>
 
-const createEnds = ({ step }: Call): Ends => ({
+const createEnds = ({ arrival: { request }, rule, step }: Call): Ends => ({
   answer: (response) => {
     step?.('answered', { status: response.status })
     return response
   },
   fail: (code = 'timeout') => {
     step?.('failed', { code })
+    if (DEVELOPMENT && code !== 'signed_out') hintFailure(request, rule, code)
     return Response.error()
   },
   lose: (cause) => {

@@ -403,6 +403,38 @@ describe('an API request', () => {
   })
 })
 
+describe('what an API leaves out', () => {
+  const apis = [{ url: '/api/', except: ['public/', 'a/b'] }, '/api/public/me']
+  const decide = interceptWith(
+    parseOptions(workingOptions({ apis }), `${app}/`),
+    ({ pathname }) => pathname === '/api/public/token',
+  )
+  const kindOf = (url: string, more?: Partial<Request>) => decide(request(url, more))?.kind
+
+  test.each(['/api/public', '/api/public/', '/api/public/config?x', '/api/a/b/c'])(
+    'goes out as if there were no worker: %s',
+    (url) => {
+      for (const method of ['GET', 'POST']) expect(kindOf(url, { method })).toBeUndefined()
+    },
+  )
+
+  test.each([
+    '/api/',
+    '/api/publication',
+    '/api/a/bc',
+    '/api/x/public/',
+    '/api/a%2fb',
+    // A closer entry
+    '/api/public/me',
+  ])('is no more than that: %s', (url) => {
+    expect(kindOf(url)).toBe('api')
+  })
+
+  test('has its endpoints of the authorization server all the same (IN-07)', () => {
+    expect(kindOf('/api/public/token', { method: 'POST' })).toBe('endpoint')
+  })
+})
+
 describe("a page's POST to an endpoint of the authorization server", () => {
   const kindOf = (found: ReturnType<typeof intercept>) => found?.kind
 
@@ -550,4 +582,45 @@ test('every other request is declined (IN-05)', () => {
       expect(intercept(request(url, { mode }))).toBeUndefined()
     }
   }
+})
+
+describe('a request without a token is noted with the reason', () => {
+  const reasonFor = (
+    url: string,
+    more: Partial<Request> = {},
+    api: Omit<ApiOptions, 'url'> = {},
+  ) => {
+    const reasons: string[] = []
+    const decide = createIntercept({
+      config: parseOptions(workingOptions({ apis: [{ url: '/api/', ...api }] }), `${app}/`),
+      endpoints: { includes: ({ pathname }) => pathname === '/api/token' },
+      withheld: (_request, reason) => reasons.push(reason),
+    })
+    const one = request(url, more)
+    decide(one, new URL(one.url))
+    return reasons.join()
+  }
+
+  test.each<[string, string, Partial<Request>?, Omit<ApiOptions, 'url'>?]>([
+    ['', '/api/orders'],
+    ['path', '/api/..%2fadmin'],
+    ['path', '/api/..%2fadmin', { method: 'POST' }],
+    ['method', '/api/orders', { method: 'PUT' }, { methods: ['GET'] }],
+    ['destination', '/api/orders', { destination: 'image' }],
+    ['mode', '/api/orders', { mode: 'no-cors', destination: 'image' }],
+    ['cache', '/api/orders', { cache: 'only-if-cached' }],
+    ['authorization', '/api/orders', { headers: new Headers({ authorization: 'Basic eDp5' }) }],
+    ['endpoint', '/api/token'],
+    ['', '/api/public/x', {}, { except: ['public'] }],
+    ['unlisted', 'https://app.example:8443/api/orders'],
+    ['unlisted', 'https://other.example/', { method: 'POST' }],
+    // Not what could have one.
+    ['', '/api/orders', { mode: 'navigate', destination: 'document' }],
+    ['', '/style.css', { mode: 'no-cors', destination: 'style' }],
+    ['', '/other'],
+    ['', 'https://cdn.example/lib.js', { mode: 'no-cors', destination: 'script' }],
+    ['', '/tokenward/done.html'],
+  ])('%j: %s %o %o', (reason, url, more, api) => {
+    expect(reasonFor(url, more, api)).toBe(reason)
+  })
 })
