@@ -194,7 +194,8 @@ function createApiCall(call: Call): ApiCall {
   }
 
   const sendWith = async (what: Request, token: Token): Promise<Response> => {
-    const spare = copyOf(what)
+    // A copy of a body costs more than all the rest of what the worker does.
+    const spare = request.keepalive ? undefined : copyOf(what)
     step?.('attached')
     return await afterFirst(await transmit(what, token), token, spare)
   }

@@ -15,6 +15,9 @@ export interface TokenRefusal {
   noteStepUp(response: Response, accessToken: string, keepAlive: Arrival['keepAlive']): void
 }
 
+const isEventStream = ({ headers }: Response): boolean =>
+  /^text\/event-stream\b/i.test(headers.get('content-type') ?? '')
+
 /** Creates the reader of an API's answers. */
 export function createTokenRefusal({
   publish,
@@ -39,13 +42,19 @@ export function createTokenRefusal({
 
     isRefused: async (response, rule, keepAlive) => {
       if (response.status === 401) return isForNewToken(response)
+      // A copy of a stream would grow without end, and `expired` could not wait for that.
+      if (!rule.expired || isEventStream(response)) return false
+      const copy = response.clone()
       try {
-        return (await rule.expired?.(response.clone())) === true
+        return (await rule.expired(copy)) === true
       } catch (cause) {
         const error = new TokenError('invalid_configuration', `apis: expired has thrown: ${cause}`)
         if (!broken.has(rule)) keepAlive(publish({ type: 'problem', error: toErrorData(error) }))
         broken.add(rule)
         return false
+      } finally {
+        // What it has not read would be kept in memory for it. A reader that it has left is its own.
+        copy.body?.cancel().catch(() => {})
       }
     },
   }

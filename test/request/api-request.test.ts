@@ -510,6 +510,16 @@ describe('a retry', () => {
     expect(clone).not.toHaveBeenCalled()
   })
 
+  test('copies nothing of a POST without a body, or of one that is never sent again', async () => {
+    for (const init of [{}, { body: 'x', keepalive: true }]) {
+      const { fetchRequest } = createWorld({ answers: [unauthorized()] })
+      const request = new Request(api, { method: 'POST', ...init })
+      const clone = vi.spyOn(request, 'clone')
+      await fetchRequest(request)
+      expect(clone).not.toHaveBeenCalled()
+    }
+  })
+
   test('is not made of a body that cannot be copied (IN-14)', async () => {
     const answer = unauthorized()
     const { fetchRequest, sent, renewed } = createWorld({ answers: [answer] })
@@ -685,6 +695,49 @@ describe('an API that says that a token has expired in a 200', () => {
     expect(response.bodyUsed).toBe(false)
     expect(await response.text()).toBe('data')
     expect(sent).toHaveLength(1)
+  })
+
+  test('keeps no copy of what it has not read', async () => {
+    const parts = ['one ', 'two ', 'three']
+    const body = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        const part = parts.shift()
+        if (part === undefined) controller.close()
+        else controller.enqueue(new TextEncoder().encode(part))
+      },
+    })
+    for (const read of [false, true]) {
+      let copy: Response | undefined
+      const check = async (response: Response) => {
+        copy = response
+        if (read) await response.body?.getReader().read()
+        return false
+      }
+      const { fetch } = createWorld({ answers: [read ? new Response('data') : new Response(body)] })
+      const response = await fetch({}, { rule: { ...rule, expired: check } })
+      expect(await response.text()).toBe(read ? 'data' : 'one two three')
+      expect(copy?.bodyUsed).toBe(true)
+    }
+  })
+
+  test('and whose check throws keeps no copy either', async () => {
+    let copy: Response | undefined
+    const check = (response: Response) => {
+      copy = response
+      throw new Error('no JSON')
+    }
+    const { fetch } = createWorld({ answers: [new Response('data')] })
+    expect(await (await fetch({}, { rule: { ...rule, expired: check } })).text()).toBe('data')
+    expect(copy?.bodyUsed).toBe(true)
+  })
+
+  test('is not asked about event streams, which have no end', async () => {
+    const asked = vi.fn(() => true)
+    const headers = { 'content-type': 'text/event-stream; charset=utf-8' }
+    const answer = new Response(new ReadableStream(), { headers })
+    const { fetch } = createWorld({ answers: [answer] })
+    expect(await fetch({}, { rule: { ...rule, expired: asked } })).toBe(answer)
+    expect(asked).not.toHaveBeenCalled()
   })
 
   test('is believed without being asked for a 401', async () => {
