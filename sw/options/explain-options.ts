@@ -48,6 +48,7 @@ const remedies: ReadonlyMap<string, string> = new Map([
   ['audience', 'authorizationParams'],
   ['authority', 'issuer'],
   ['domain', 'issuer'],
+  ['token', 'nothing: APIs get the access token, and never the ID token'],
   ['clientsecret', 'no secret: a browser cannot keep one, so register a public client'],
 ])
 

@@ -6,7 +6,6 @@ import { copyOf } from '../http/request-copy.js'
 import type { ApiCall } from '../offline/api-part.js'
 import type { Platform } from '../platform.js'
 import type { Dpop } from '../server/dpop.js'
-import { refusal } from '../sign-in/auth-response.js'
 import { withTimeLimit } from '../time-limit.js'
 import type { AccessToken } from '../token/access-token.js'
 import type { Renewal } from '../token/renewal.js'
@@ -31,7 +30,7 @@ const fruitlessFor = 30_000
 interface Parts {
   accessToken: Pick<AccessToken, 'peek' | 'get'>
   renewal: Pick<Renewal, 'renew'>
-  endpoints: Pick<ProtocolEndpoints, 'includes'>
+  endpoints: Pick<ProtocolEndpoints, 'includes' | 'answer'>
   platform: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>
   dpop?: Pick<Dpop, 'sendToApi' | 'prove' | 'noteNonce'>
 }
@@ -126,7 +125,9 @@ const prepare = async (
     result = await waitFor(accessToken.get(wish))
     if (cancelled?.aborted) lose(cancelled.reason)
     // Only now does a worker that has just been started know the endpoints.
-    if (endpoints.includes(url)) return request.method === 'POST' ? answer(refusal()) : {}
+    if (endpoints.includes(url)) {
+      return request.method === 'POST' ? answer(await endpoints.answer(arrival)) : {}
+    }
   }
   if (result?.kind === 'token') return { token: result }
   if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {

@@ -70,7 +70,10 @@ const createWorld = ({
   const apiRequest = createApiRequest({
     accessToken: { peek: () => peek ?? undefined, get: vi.fn(get) },
     renewal: { renew: ({ spoiled }) => renewed(spoiled) },
-    endpoints: { includes: ({ href }) => href === endpoint },
+    endpoints: {
+      includes: ({ href }) => href === endpoint,
+      answer: async () => new Response(null, { status: 403 }),
+    },
     platform,
     publish: async (event) => void told.push(event),
     note: (step, more) => steps.push({ step, ...more }),
