@@ -6,7 +6,10 @@ import type { SessionWatch } from './session-watch.js'
 import { asTokenError, fromErrorData, TokenError } from './shared/errors.js'
 import { type Hello, PROBE_HEADER } from './shared/protocol.js'
 import { withTimeLimit } from './time-limit.js'
+import { watchUnlisted } from './unlisted-api.js'
 import type { WorkerBridge } from './worker-bridge.js'
+
+declare const DEVELOPMENT: boolean
 
 /** ms in which a worker that could not be installed sends the reason. */
 const reasonLimit = 1_000
@@ -75,7 +78,8 @@ export function createSetUp({
 
   const begin = async () => {
     const found = await workers.registration
-    const { channel, landed, landing, probeUrl } = await greet(found, bridge)
+    const { channel, landed, landing, probeUrl, apis } = await greet(found, bridge)
+    if (DEVELOPMENT && apis) watchUnlisted(apis)
     announcements.open(channel, found.scope)
     if (landed) countRound()
     if (landing) watch.keep({ type: 'problem', error: fromErrorData(landing) })

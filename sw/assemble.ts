@@ -11,6 +11,7 @@ import { type Cancellation, createCancellation } from './request/cancellation.js
 import { createConnectedWorker } from './request/connected-worker.js'
 import { createIntercept, type Intercept } from './request/intercept.js'
 import { createProtocolEndpoints, type ProtocolEndpoints } from './request/protocol-endpoints.js'
+import { createWithheld } from './request/withheld.js'
 import {
   type AuthorizationServer,
   createAuthorizationServer,
@@ -108,7 +109,7 @@ export function assemble({
   const accessToken = createAccessToken({ ...known, renewal })
 
   const endpoints = createProtocolEndpoints(known)
-  const intercept = createIntercept({ config, endpoints })
+  const intercept = createIntercept({ config, endpoints, withheld: createWithheld(known) })
   const cancellation = createCancellation()
   const apiRequest = createApiRequest({
     ...{ ...known, accessToken, renewal, endpoints, publish: bridge.publish },

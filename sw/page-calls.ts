@@ -13,6 +13,8 @@ import type { AccessToken } from './token/access-token.js'
 import type { Renewal } from './token/renewal.js'
 import type { SilentLogin } from './token/silent-login.js'
 
+declare const DEVELOPMENT: boolean
+
 /** What one page may call. */
 export type PageCallsFor = (
   pageId: string,
@@ -21,7 +23,7 @@ export type PageCallsFor = (
 
 /** Creates what pages may call. */
 export function createPageCalls({
-  config: { authUrls, root },
+  config: { authUrls, root, apis },
   store: { name: channel },
   session,
   login,
@@ -33,7 +35,11 @@ export function createPageCalls({
   platform: { pages },
   apiParts: { resume },
 }: {
-  config: { authUrls: Readonly<Record<AuthPage, string>>; root: string }
+  config: {
+    authUrls: Readonly<Record<AuthPage, string>>
+    root: string
+    apis: readonly { origin: string }[]
+  }
   store: Pick<Store, 'name'>
   session: Pick<WorkerSession, 'readAgain' | 'report'>
   login: Pick<Login, 'begin'>
@@ -62,7 +68,10 @@ export function createPageCalls({
     hello: async () => {
       keepAlive(resume())
       const news = await landing.newsFor(pageId).catch(() => undefined)
-      return { probeUrl: authUrls.done, channel, ...news }
+      return {
+        ...{ probeUrl: authUrls.done, channel, ...news },
+        ...(DEVELOPMENT && { apis: apis.map(({ origin }) => origin) }),
+      }
     },
 
     claim: () => pages.claim(),

@@ -5,12 +5,13 @@
 export interface TraceStep {
   /** When, in ms since 1970. */
   at: number
-  /** Number of the API request it belongs to; absent where it belongs to the session. */
+  /** Number of the API request it belongs to; absent where it belongs to none. */
   request?: number
   step:
     | 'request'
     | 'attached'
     | 'passed'
+    | 'withheld'
     | 'waiting'
     | 'unauthorized'
     | 'retried'
@@ -28,7 +29,7 @@ export interface TraceStep {
   method?: string
   url?: string
   status?: number
-  /** A TokenError code, or the reason of a sign-out. */
+  /** A TokenError code, the reason of a sign-out, or why a request goes without a token. */
   code?: string
 }
 

@@ -74,6 +74,8 @@ export interface Hello {
   landed?: true
   /** Why that sign-in failed, or one on its way here. */
   landing?: TokenErrorData
+  /** The origins of the APIs, so that the page can say which one is missing: in development. */
+  apis?: string[]
 }
 
 /** The session as the worker knows it, and why the last one ended. */

@@ -35,6 +35,7 @@ const apiOptionNames = {
   url: true,
   scope: true,
   resource: true,
+  except: true,
   unauthenticated: true,
   destinations: true,
   methods: true,
@@ -49,6 +50,7 @@ const remedies: ReadonlyMap<string, string> = new Map([
   ['audience', 'authorizationParams'],
   ['authority', 'issuer'],
   ['domain', 'issuer'],
+  ['token', 'nothing: APIs get the access token, and never the ID token'],
   ['clientsecret', 'no secret: a browser cannot keep one, so register a public client'],
 ])
 

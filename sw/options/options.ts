@@ -23,6 +23,14 @@ export interface ApiOptions {
    */
   resource?: string
   /**
+   * Paths below `url` whose requests get no token, and go out as if there were no worker:
+   * `['public/']` leaves `/api/public/config` out of `/api/`. For what everybody may read: it is
+   * there while no token can be had, too.
+   *
+   * @default []
+   */
+  except?: string[]
+  /**
    * What happens to a request while the user is signed out. `pass`: it goes out without a token,
    * and the API gives its own answer. `fail`: it fails as a network error.
    *
@@ -50,10 +58,11 @@ export interface ApiOptions {
    */
   redirect?: 'follow' | 'error'
   /**
-   * For an API that does not answer 401 to an expired token: gets a copy of each other answer and
-   * returns true if the answer means "expired". The worker then renews the token and sends the
-   * request once more. If it throws, pages get a `problem` event and the answer counts as not
-   * expired. By default only a 401 means "expired".
+   * For an API that does not answer 401 to an expired token: gets a copy of each other answer, but
+   * of no event stream, and returns true if the answer means "expired". The worker then renews the
+   * token and sends the request once more. What it has not read by then is dropped. If it throws,
+   * pages get a `problem` event and the answer counts as not expired. By default only a 401 means
+   * "expired".
    *
    * @example
    * expired: async (response) =>

@@ -42,12 +42,27 @@ const strategyPart = (name: string, given: unknown): ApiPart | undefined => {
   return plugin.partOf(strategy)
 }
 
+/** A rule without a token for each path that an entry leaves out. */
+const parseExceptions = (name: string, except: string[], { segments, ...rule }: ApiRule) =>
+  except.map((path): ApiRule => {
+    const { pathname } = new URL(['', ...segments, path].join('/'), rule.origin)
+    const inner = segmentsOf(pathname)
+    const isBelow = inner.length > segments.length && segments.every((each, i) => each === inner[i])
+    must(
+      isBelow && !/^[/\\]|[?#*]/.test(path),
+      `${name}: except "${path}"`,
+      "must be a path below the API's own, without a slash at its start, like 'public/'.",
+    )
+    return { ...rule, segments: inner, isPublic: true }
+  })
+
 const parseApi = (given: unknown, root: URL) => {
   const api = isRecord(given) ? given : { url: given }
   const name = `apis: "${api['url']}"`
   if (DEVELOPMENT) explainApi(name, api)
   const { url, scope = '', resource, unauthenticated = 'pass' } = api
   const { destinations = [], methods, redirect = 'follow', expired, strategy, queue } = api
+  const { except = [] } = api
   const { origin, pathname } = parseUrl(name, url, root)
   must(
     resource === undefined || typeof resource === 'string',
@@ -64,6 +79,7 @@ const parseApi = (given: unknown, root: URL) => {
     `${name}: methods`,
     "must be a list like ['GET', 'HEAD'].",
   )
+  must(isListOf(except, /./), `${name}: except`, "must be a list of paths like ['public/'].")
   const parts = [queue as ApiPart | undefined, strategyPart(`${name}: strategy`, strategy)]
   const rule: ApiRule = {
     origin,
@@ -75,7 +91,8 @@ const parseApi = (given: unknown, root: URL) => {
     expired: expired as ApiRule['expired'],
     parts: parts.filter((part) => part !== undefined),
   }
-  return { rule, resource, scopes: scopesIn(`${name}: scope`, scope) }
+  const rules = [rule, ...parseExceptions(name, except, rule)]
+  return { rules, resource, scopes: scopesIn(`${name}: scope`, scope) }
 }
 
 const repeated = (items: string[]): string | undefined =>
@@ -89,7 +106,7 @@ const repeated = (items: string[]): string | undefined =>
 export const parseApis = (given: unknown, root: URL): ParsedApis => {
   must(Array.isArray(given), 'apis', "must be a list, for example ['/api/'].")
   const apis = given.map((api) => parseApi(api, root))
-  const rules = apis.map(({ rule }) => rule)
+  const rules = apis.flatMap(({ rules }) => rules)
   const url = repeated(rules.map(({ origin, segments }) => [origin, ...segments].join('/')))
   must(url === undefined, 'apis', `must not name ${url} twice.`)
   // One queue may serve several entries, but two of one name would share what is on the disk.

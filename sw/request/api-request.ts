@@ -6,7 +6,6 @@ import { copyOf } from '../http/request-copy.js'
 import type { ApiCall } from '../offline/api-part.js'
 import type { Platform } from '../platform.js'
 import type { Dpop } from '../server/dpop.js'
-import { refusal } from '../sign-in/auth-response.js'
 import { withTimeLimit } from '../time-limit.js'
 import type { AccessToken } from '../token/access-token.js'
 import type { Renewal } from '../token/renewal.js'
@@ -16,6 +15,9 @@ import { ageOf } from '../values/age.js'
 import type { ApiRule } from './intercept.js'
 import type { ProtocolEndpoints } from './protocol-endpoints.js'
 import { createTokenRefusal, type TokenRefusal } from './token-refusal.js'
+import { hintFailure } from './withheld.js'
+
+declare const DEVELOPMENT: boolean
 
 /** Begins a request to an API; nothing is sent yet. */
 export type ApiRequest = (arrival: Arrival, rule: ApiRule) => ApiCall
@@ -28,7 +30,7 @@ const fruitlessFor = 30_000
 interface Parts {
   accessToken: Pick<AccessToken, 'peek' | 'get'>
   renewal: Pick<Renewal, 'renew'>
-  endpoints: Pick<ProtocolEndpoints, 'includes'>
+  endpoints: Pick<ProtocolEndpoints, 'includes' | 'answer'>
   platform: Pick<Platform, 'fetch' | 'now' | 'wait' | 'pages'>
   dpop?: Pick<Dpop, 'sendToApi' | 'prove' | 'noteNonce'>
 }
@@ -94,13 +96,14 @@ interface Ends {
 /** Waits for a token, up to the limit for all waits of one request together. */
 type Wait = (work: Promise<TokenResult>) => Promise<TokenResult | undefined>
 
-const createEnds = ({ step }: Call): Ends => ({
+const createEnds = ({ arrival: { request }, rule, step }: Call): Ends => ({
   answer: (response) => {
     step?.('answered', { status: response.status })
     return response
   },
   fail: (code = 'timeout') => {
     step?.('failed', { code })
+    if (DEVELOPMENT && code !== 'signed_out') hintFailure(request, rule, code)
     return Response.error()
   },
   lose: (cause) => {
@@ -122,7 +125,9 @@ const prepare = async (
     result = await waitFor(accessToken.get(wish))
     if (cancelled?.aborted) lose(cancelled.reason)
     // Only now does a worker that has just been started know the endpoints.
-    if (endpoints.includes(url)) return request.method === 'POST' ? answer(refusal()) : {}
+    if (endpoints.includes(url)) {
+      return request.method === 'POST' ? answer(await endpoints.answer(arrival)) : {}
+    }
   }
   if (result?.kind === 'token') return { token: result }
   if (result?.kind === 'signed-out' && rule.unauthenticated === 'pass') {
@@ -190,7 +195,8 @@ function createApiCall(call: Call): ApiCall {
   }
 
   const sendWith = async (what: Request, token: Token): Promise<Response> => {
-    const spare = copyOf(what)
+    // A copy of a body costs more than all the rest of what the worker does.
+    const spare = request.keepalive ? undefined : copyOf(what)
     step?.('attached')
     return await afterFirst(await transmit(what, token), token, spare)
   }

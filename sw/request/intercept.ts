@@ -1,5 +1,5 @@
 import type { AuthPage } from '../../src/shared/protocol.js'
-import { isPlainPath, segmentsOf } from '../http/server-path.js'
+import { segmentsOf, segmentsRead } from '../http/server-path.js'
 import type { ApiPart } from '../offline/api-part.js'
 import type { ProtocolEndpoints } from './protocol-endpoints.js'
 
@@ -8,6 +8,8 @@ export interface ApiRule {
   origin: string
   /** Path segments that a request's path must start with. */
   segments: readonly string[]
+  /** Its requests get no token: a wider entry leaves them out. */
+  isPublic?: true
   /** What a request gets while nobody is signed in: sent without a token, or a network error. */
   unauthenticated: 'pass' | 'fail'
   /** Elements whose requests are taken too; the others are for no element. */
@@ -43,30 +45,59 @@ export type Interception =
 /** Says what a request is to us; undefined if it is not ours. */
 export type Intercept = (request: Request, url: URL) => Interception | undefined
 
+/** Why a request goes without a token. */
+export type Reason =
+  | 'authorization'
+  | 'cache'
+  | 'destination'
+  | 'endpoint'
+  | 'method'
+  | 'mode'
+  | 'path'
+  | 'unlisted'
+
+/** Takes note of a request that goes without a token. Synchronous, and changes nothing. */
+export type Withheld = (request: Request, reason: Reason, rule?: ApiRule) => void
+
 const startsWithSegments = (path: readonly string[], rule: readonly string[]): boolean =>
   rule.every((segment, index) => path[index] === segment)
 
-const findRule = (apis: readonly ApiRule[], url: URL): ApiRule | undefined => {
+/** The API that a request belongs to, and whether every server reads its path like that. */
+const findRule = (
+  apis: readonly ApiRule[],
+  url: URL,
+): { rule: ApiRule; isClear: boolean } | undefined => {
   // One comparison rules out every other origin, before anything is split.
   const near = apis.filter(({ origin }) => origin === url.origin)
-  if (near.length === 0 || url.username || url.password || !isPlainPath(url.pathname)) return
+  if (near.length === 0 || url.username || url.password) return
   // A blob: URL has the origin of the page that made it.
   if (url.protocol === 'blob:') return
   const path = segmentsOf(url.pathname)
-  return near.find(({ segments }) => startsWithSegments(path, segments))
+  const rule = near.find(({ segments }) => startsWithSegments(path, segments))
+  if (!rule) return
+  const read = segmentsRead(url.pathname)
+  // A server may find the way into a closer API, which has rules of its own.
+  const closest = near.find(
+    (each) => each === rule || (read && !each.isPublic && startsWithSegments(read, each.segments)),
+  )
+  return { rule, isClear: !!read && closest === rule }
 }
 
-/** Can this request to an API have the token? */
-const canCarryToken = (request: Request, { destinations, methods }: ApiRule): boolean =>
+/** Why this request to an API cannot have the token; undefined if it can. */
+const reasonAgainst = (
+  request: Request,
+  { destinations, methods }: ApiRule,
+): Reason | undefined => {
   // No-cors requests, scripts, styles, frames and the like never carry a token.
-  (request.mode === 'cors' || request.mode === 'same-origin') &&
-  (!request.destination || destinations?.includes(request.destination) === true) &&
-  methods?.includes(request.method) !== false &&
+  if (request.mode !== 'cors' && request.mode !== 'same-origin') return 'mode'
+  if (request.destination && !destinations?.includes(request.destination)) return 'destination'
+  if (methods?.includes(request.method) === false) return 'method'
   // The worker cannot send it again: only a same-origin request may have this mode.
-  request.cache !== 'only-if-cached' &&
+  if (request.cache === 'only-if-cached') return 'cache'
   // The app has its own idea of who it is in this request.
-  !request.headers.has('authorization') &&
-  !request.headers.has('dpop')
+  const { headers } = request
+  return headers.has('authorization') || headers.has('dpop') ? 'authorization' : undefined
+}
 
 /**
  * Creates the decision which requests are ours. It is synchronous, because a worker that has not
@@ -76,13 +107,16 @@ const canCarryToken = (request: Request, { destinations, methods }: ApiRule): bo
 export function createIntercept({
   config: { apis, authUrls, issuer },
   endpoints,
+  withheld,
 }: {
   config: InterceptConfig
   endpoints: Pick<ProtocolEndpoints, 'includes'>
+  withheld?: Withheld
 }): Intercept {
+  const { origin: appOrigin } = new URL(authUrls.done)
   const issuerOrigin = new URL(issuer).origin
   // With the app on the same origin, every form that it sends would have to be looked up.
-  const isApart = issuerOrigin !== new URL(authUrls.done).origin
+  const isApart = issuerOrigin !== appOrigin
   const authPages = new Map(
     Object.entries(authUrls).map(([page, url]) => {
       const { origin, pathname } = new URL(url)
@@ -95,12 +129,25 @@ export function createIntercept({
     const isNavigation = request.mode === 'navigate'
     if (page) return { kind: isNavigation ? 'auth-navigation' : 'auth-subresource', page }
     if (isNavigation) return
-    const rule = findRule(apis, url)
+    const found = findRule(apis, url)
+    const rule = found?.isClear ? found.rule : undefined
     const isPost = request.method === 'POST'
-    if (!rule && !isPost) return
-    const isEndpoint = endpoints.includes(url)
+    const isEndpoint = (rule ?? isPost) ? endpoints.includes(url) : undefined
     const mayBeOne = !rule && isApart && url.origin === issuerOrigin
     if (isPost && (isEndpoint ?? mayBeOne)) return { kind: 'endpoint' }
-    return rule && !isEndpoint && canCarryToken(request, rule) ? { kind: 'api', rule } : undefined
+    if (found?.rule.isPublic) return
+    const reason = rule
+      ? isEndpoint
+        ? 'endpoint'
+        : reasonAgainst(request, rule)
+      : found
+        ? 'path'
+        : 'unlisted'
+    if (rule && !reason) return { kind: 'api', rule }
+    // Of other requests to the app's own origin, most are for its files.
+    if (reason && (found || (request.mode === 'cors' && url.origin !== appOrigin))) {
+      withheld?.(request, reason, found?.rule)
+    }
+    return
   }
 }

@@ -13,16 +13,44 @@ import { refusal } from '../sign-in/auth-response.js'
 export interface ProtocolEndpoints {
   /** Is this one of them? Undefined while they are unknown. Synchronous. */
   includes(url: URL): boolean | undefined
-  /** Sends a page's POST that may be to one of them, or refuses it. */
+  /**
+   * Sends a page's POST that may be to one of them, or refuses it. What says that it is another
+   * client's is sent: the server may have pages on this origin, and they are clients too.
+   */
   answer(arrival: Arrival): Promise<Response>
+}
+
+/** A form that every server reads in the same way. */
+const plainForm = /^application\/x-www-form-urlencoded(; *charset=utf-8)?$/i
+
+/**
+ * Is this POST for another client, for every server that may read it? It has to name one: servers
+ * may recognise this client by a code or a token alone. What a server gives to another client, or
+ * takes from it, is not this one's.
+ */
+const isForOther = async (clientId: string, { request, url }: Arrival): Promise<boolean> => {
+  const { headers } = request
+  if (headers.has('authorization') || !plainForm.test(headers.get('content-type') ?? '')) {
+    return false
+  }
+  // Some servers read `;` as `&`, `Client_Id` or `client.id` as `client_id`, and no white space.
+  const form = (await request.clone().text()).replaceAll(';', '&')
+  const all = [...url.searchParams, ...new URLSearchParams(form)]
+  const own = clientId.toLowerCase()
+  return (
+    all.filter(([name]) => name === 'client_id').length === 1 &&
+    all.every(([, value]) => value.replace(/[^!-~]/g, '').toLowerCase() !== own)
+  )
 }
 
 /** Creates the lookup: what the server has said counts, and what the record has kept of it. */
 export function createProtocolEndpoints({
+  config: { clientId },
   server,
   session,
   platform: { fetch },
 }: {
+  config: { clientId: string }
   server: Pick<AuthorizationServer, 'protocolEndpoints' | 'recallEndpoints'>
   session: Pick<WorkerSession, 'peek' | 'read'>
   platform: Pick<Platform, 'fetch'>
@@ -44,10 +72,11 @@ export function createProtocolEndpoints({
   return {
     includes,
 
-    answer: async ({ request, url }) => {
+    answer: async (arrival) => {
       // A disk that fails does not keep a page from its own business.
       await Promise.all([server.recallEndpoints(), session.read()]).catch(() => {})
-      return includes(url) ? refusal() : await fetch(request)
+      const isRefused = includes(arrival.url) && !(await isForOther(clientId, arrival))
+      return isRefused ? refusal() : await fetch(arrival.request)
     },
   }
 }

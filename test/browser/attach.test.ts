@@ -753,3 +753,13 @@ describe('keepalive', () => {
     expect(requestsTo(world.api, '/upload')).toHaveLength(1)
   })
 })
+
+test('a 401 of an API that no entry names has a word in the console of the development build', async () => {
+  world.usePolicy(anyServer)
+  const context = await world.newProfile()
+  const page = await openSignedIn(world, context)
+  const hint = page.waitForEvent('console', (message) => message.text().includes('tokenward'))
+  expect((await fetchIn(page, `${world.api.url}/me`)).status).toBe(200)
+  expect((await fetchIn(page, `${stranger.url}/me`)).status).toBe(401)
+  expect((await hint).text()).toContain(`${stranger.url} has answered 401`)
+})

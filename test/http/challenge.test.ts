@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { challengeOf, stepUpOf } from '../../sw/http/challenge.js'
+import { challengeOf, isForNewToken, stepUpOf } from '../../sw/http/challenge.js'
 
 const answer = (challenge?: string, status = 401) =>
   new Response('', { status, headers: challenge ? { 'www-authenticate': challenge } : {} })
@@ -16,8 +16,63 @@ describe('the parameters of a challenge', () => {
     // What is inside of a quoted text is no parameter.
     ['Bearer realm="x, error=\\"a\\", y", error="b"', { realm: 'x, error=\\"a\\", y', error: 'b' }],
     ['Bearer error_description="error=a"', { error_description: 'error=a' }],
+    // What is not as the standard has it.
+    ["Bearer error='invalid_token', scope='a b'", { error: 'invalid_token', scope: 'a b' }],
+    ["Bearer error='invalid_token", { error: "'invalid_token" }],
+    ['Bearer error="", error="b"', { error: '' }],
+    ['Bearer error="a', { error: '' }],
+    ['Bearer x="the "exp" is past", error="a"', { x: 'the ', error: 'a' }],
+    ['Bearer,error=a,,scope=b', { error: 'a', scope: 'b' }],
+    ['Bearer error', {}],
+    [',=",=\\', {}],
   ])('of %j are %j (RF-17)', (challenge, expected) => {
-    expect(Object.fromEntries(challengeOf(answer(challenge)))).toEqual(expected)
+    expect(Object.fromEntries(challengeOf(answer(challenge)).params)).toEqual(expected)
+  })
+})
+
+test('a challenge is not read without end', () => {
+  const has = (length: number) =>
+    challengeOf(answer(`Bearer x="${'x'.repeat(length)}", error="a"`)).params.has('error')
+  expect([has(8_000), has(9_000)]).toEqual([true, false])
+})
+
+describe('a 401', () => {
+  test.each([
+    undefined,
+    'Bearer',
+    'Bearer realm="api"',
+    'JWT realm="api"',
+    'Basic realm="x", Bearer realm="x"',
+    'Basic error="invalid_token"',
+    ...['invalid_token', 'INVALID_TOKEN', 'expired_token', 'token_expired', 'unauthorized'].map(
+      (code) => `Bearer error="${code}"`,
+    ),
+    "Bearer error='invalid_token'",
+    'Bearer error=""',
+    'Bearer error="The token expired at 10:00"',
+    'Bearer error_description="not "error=insufficient" at all"',
+    'Bearer error="invalid_token", error_description="not error="insufficient_scope""',
+    'Bearer error="insufficient_scope_x"',
+  ])('with the challenge %j may mean an expired token', (challenge) => {
+    expect(isForNewToken(answer(challenge))).toBe(true)
+  })
+
+  test.each([
+    'Bearer error="insufficient_scope"',
+    "Bearer error='insufficient_scope'",
+    'Bearer error="INSUFFICIENT_SCOPE"',
+    'Bearer error="insufficient_user_authentication"',
+    'Bearer error="insufficient_claims"',
+    'Bearer error="invalid_request"',
+    'DPoP error="use_dpop_nonce"',
+    'DPoP algs="ES256", error="invalid_dpop_proof"',
+    'Basic realm="staging"',
+    'Basic',
+    'Negotiate',
+    'Negotiate, NTLM',
+    'Digest realm="x", nonce="y", qop="auth"',
+  ])('with the challenge %j is nothing that a new token could help', (challenge) => {
+    expect(isForNewToken(answer(challenge))).toBe(false)
   })
 })
 
@@ -51,6 +106,35 @@ describe('a step up', () => {
     'Bearer error_description="error=insufficient_scope"',
   ])('is not asked for by %j', (challenge) => {
     expect(stepUpOf(answer(challenge))).toBeUndefined()
+  })
+
+  test("has Entra's claims challenge as the parameter that the sign-in takes", () => {
+    const claims = '{"access_token":{"acrs":{"essential":true,"value":"c1"},"name":{"value":"é"}}}'
+    const expected = { type: 'step-up', wants: 'authentication', params: { claims } }
+    const encoded = btoa(String.fromCharCode(...new TextEncoder().encode(claims)))
+    for (const text of [encoded, encoded.replaceAll('=', '')]) {
+      const where = 'realm="", authorization_uri="https://login.example/authorize"'
+      const header = `Bearer ${where}, error="insufficient_claims", claims="${text}"`
+      expect(stepUpOf(answer(header))).toEqual(expected)
+    }
+  })
+
+  test.each([
+    ['none', ''],
+    ['no base64', '{"access_token":{}}'],
+    ['no JSON', btoa('access_token')],
+    ['no object', btoa('[1]')],
+    ['nothing', btoa('null')],
+    ['too long', btoa(JSON.stringify({ a: 'x'.repeat(2_000) }))],
+  ])('has no claims that are %s', (_title, claims) => {
+    const header = `Bearer error="insufficient_claims", claims="${claims}"`
+    const expected = { type: 'step-up', wants: 'authentication', params: {} }
+    expect(stepUpOf(answer(header))).toEqual(expected)
+  })
+
+  test('has claims only where the server says that they are what it lacks', () => {
+    const header = `Bearer error="insufficient_scope", claims="${btoa('{}')}"`
+    expect(stepUpOf(answer(header))).toEqual({ type: 'step-up', wants: 'scope', params: {} })
   })
 
   test('leaves out what no server has to say (RF-17)', () => {

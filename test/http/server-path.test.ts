@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { endpointOf, isPlainPath } from '../../sw/http/server-path.js'
+import { endpointOf, segmentsRead } from '../../sw/http/server-path.js'
 import { parseOptions } from '../../sw/options/parse-options.js'
 import { createIntercept } from '../../sw/request/intercept.js'
 import { workingOptions } from '../support/worker-parts.js'
@@ -39,6 +39,8 @@ const steps: ((path: string) => string)[] = [
         String.fromCharCode(((three.charCodeAt(1) & 1) << 6) | (three.charCodeAt(2) & 63)),
       ),
   (path) => new TextDecoder().decode(Uint8Array.from(path, (char) => char.charCodeAt(0) & 255)),
+  // What is no text is dropped.
+  (path) => path.replaceAll('\ufffd', ''),
   (path) => path.normalize('NFKC'),
   (path) => path.replaceAll('\\', '/'),
   (path) => path.replace(/;[^/]*/g, ''),
@@ -76,7 +78,20 @@ const atoms = fc.constantFrom(
     '‥',
     '%u002e',
   ],
-  ...['%c0%ae', '%c0%af', '%c1%9c', '%e0%80%ae', '%ef%bc%8e', '%ef%bc%8f', '%u002f', 'é', '%E9'],
+  ...[
+    '%c0%ae',
+    '%c0%af',
+    '%c1%9c',
+    '%e0%80%ae',
+    '%ef%bc%8e',
+    '%ef%bc%8f',
+    '%u002f',
+    'é',
+    '%E9',
+    '%c3%a9',
+    '%FF',
+    '%A0',
+  ],
 )
 const paths = fc.array(atoms, { maxLength: 12 }).map((parts) => parts.join(''))
 
@@ -97,13 +112,33 @@ describe('a path that an API covers', () => {
     expect(matched).toBeGreaterThan(300)
   })
 
-  test('is not taken for plain because nothing is encoded, or encoded often (IN-01)', () => {
-    expect(isPlainPath('/a/b')).toBe(true)
-    expect(isPlainPath('/a/b%20c/100%25')).toBe(true)
-    expect(isPlainPath(`/a/%${'25'.repeat(3)}20`)).toBe(true)
-    expect(isPlainPath(`/a/%${'25'.repeat(8)}20`)).toBe(false)
+  test('may have any text as one segment that has no segment of dots in it', slow, () => {
+    const unit = fc.oneof(fc.constantFrom(...'ab./\\;?# é．'), fc.string({ unit: 'grapheme' }))
+    const text = fc.array(unit, { maxLength: 8 }).map((units) => units.join(''))
+    let matched = 0
+    fc.assert(
+      fc.property(text, text, (one, other) => {
+        const pieces = `${one}/${other}`.normalize('NFKC').split(/[/\\]/)
+        if (pieces.some((piece) => /%|^[\s\p{Cc}]*\./u.test(piece))) return
+        const path = [one, other].map(encodeURIComponent).join('/')
+        expect(ruleFor(`https://api.example/v1/api/${path}`)).toBeDefined()
+        if (/%(2F|5C)/.test(path)) matched++
+      }),
+      { numRuns: 2_000 },
+    )
+    expect(matched).toBeGreaterThan(200)
+  })
+
+  test('is read as the most eager server reads it (IN-01)', () => {
+    expect(segmentsRead('/a/b')).toEqual(['a', 'b'])
+    expect(segmentsRead('/a//b/')).toEqual(['a', 'b'])
+    expect(segmentsRead('/a;x=1/b%2Fc%255Cd')).toEqual(['a', 'b', 'c', 'd'])
+    expect(segmentsRead('/a/b%20c/100%25')).toEqual(['a', 'b c', '100%'])
+    expect(segmentsRead('/caf%E9.txt')).toEqual(['caf.txt'])
+    expect(segmentsRead(`/a/%${'25'.repeat(3)}20b`)).toEqual(['a', ' b'])
+    expect(segmentsRead(`/a/%${'25'.repeat(8)}20b`)).toBeUndefined()
     // It is asked for every request: no path may take long.
-    expect(isPlainPath(`/a/%${'25'.repeat(100_000)}20`)).toBe(false)
+    expect(segmentsRead(`/a/%${'25'.repeat(100_000)}20`)).toBeUndefined()
   })
 })
 
@@ -159,6 +194,7 @@ describe('an endpoint', () => {
       'https://login.example/x/%252e%252e/oauth%2ftoken',
       'https://login.example/oauth/ｔoken',
       'https://login.example/oauth/token%3fx',
+      'https://login.example/oauth/token%ff',
     ]) {
       expect(endpointOf(new URL(url)), url).toBe('https://login.example/oauth/token')
     }
@@ -171,7 +207,7 @@ describe('an endpoint', () => {
       'https://login.example:8443/oauth/token',
       'http://login.example/oauth/token',
       'https://login.example.evil.net/oauth/token',
-      'https://login.example/oauth/token%ff',
+      'https://login.example/oauth/token%c0',
     ]) {
       expect(endpointOf(new URL(url)), url).not.toBe('https://login.example/oauth/token')
     }

@@ -70,7 +70,10 @@ const createWorld = ({
   const apiRequest = createApiRequest({
     accessToken: { peek: () => peek ?? undefined, get: vi.fn(get) },
     renewal: { renew: ({ spoiled }) => renewed(spoiled) },
-    endpoints: { includes: ({ href }) => href === endpoint },
+    endpoints: {
+      includes: ({ href }) => href === endpoint,
+      answer: async () => new Response(null, { status: 403 }),
+    },
     platform,
     publish: async (event) => void told.push(event),
     note: (step, more) => steps.push({ step, ...more }),
@@ -360,7 +363,11 @@ describe('a 401', () => {
     ['Bearer realm="a", error=invalid_token', true],
     ['bearer Error="invalid_token"', true],
     ['Bearer error_description="no error here"', true],
-    ['Basic realm="x"', true],
+    ["Bearer error='invalid_token'", true],
+    ['Bearer error="token_expired"', true],
+    ['Bearer error=""', true],
+    ['Basic realm="x", Bearer', true],
+    ['Basic realm="x"', false],
     ['Bearer error="insufficient_scope", scope="admin"', false],
     ['Bearer error=insufficient_scope', false],
     ['Bearer error="insufficient_user_authentication", acr_values="2"', false],
@@ -451,6 +458,15 @@ describe('a 401', () => {
     expect(renewed).toHaveBeenCalledTimes(2)
   })
 
+  test('with a code that nobody knows causes a renewal every 30 s at most, too', async () => {
+    const { fetch, renewed } = createWorld({
+      peek: token('token-2'),
+      answers: Array.from({ length: 9 }, () => () => unauthorized('Bearer error="nope"')),
+    })
+    for (let round = 0; round < 5; round++) expect((await fetch()).status).toBe(401)
+    expect(renewed).toHaveBeenCalledTimes(1)
+  })
+
   test('of such an API does not keep another API from renewing', async () => {
     const { fetch, renewed } = createWorld({
       peek: token('token-2'),
@@ -495,6 +511,16 @@ describe('a retry', () => {
     const clone = vi.spyOn(request, 'clone')
     await fetchRequest(request)
     expect(clone).not.toHaveBeenCalled()
+  })
+
+  test('copies nothing of a POST without a body, or of one that is never sent again', async () => {
+    for (const init of [{}, { body: 'x', keepalive: true }]) {
+      const { fetchRequest } = createWorld({ answers: [unauthorized()] })
+      const request = new Request(api, { method: 'POST', ...init })
+      const clone = vi.spyOn(request, 'clone')
+      await fetchRequest(request)
+      expect(clone).not.toHaveBeenCalled()
+    }
   })
 
   test('is not made of a body that cannot be copied (IN-14)', async () => {
@@ -607,6 +633,25 @@ describe('an API that asks for a stronger sign-in', () => {
     expect(told).toHaveLength(3)
   })
 
+  test('and invents another wish each time is heard ten times for one token', async () => {
+    let wish = 0
+    let current = token()
+    const error = 'Bearer error="insufficient_user_authentication"'
+    const { fetch, told } = createWorld({
+      get: async () => current,
+      peek: null,
+      answers: Array.from(
+        { length: 60 },
+        () => () => unauthorized(`${error}, acr_values="${wish++}"`),
+      ),
+    })
+    for (let round = 0; round < 30; round++) await fetch()
+    expect(told).toHaveLength(10)
+    current = token('token-9')
+    for (let round = 0; round < 30; round++) await fetch()
+    expect(told).toHaveLength(20)
+  })
+
   test('is heard in the answer to the retry, too (RF-17)', async () => {
     const { fetch, told } = createWorld({ answers: [unauthorized(), stepUp()] })
     expect((await fetch()).status).toBe(401)
@@ -653,6 +698,49 @@ describe('an API that says that a token has expired in a 200', () => {
     expect(response.bodyUsed).toBe(false)
     expect(await response.text()).toBe('data')
     expect(sent).toHaveLength(1)
+  })
+
+  test('keeps no copy of what it has not read', async () => {
+    const parts = ['one ', 'two ', 'three']
+    const body = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        const part = parts.shift()
+        if (part === undefined) controller.close()
+        else controller.enqueue(new TextEncoder().encode(part))
+      },
+    })
+    for (const read of [false, true]) {
+      let copy: Response | undefined
+      const check = async (response: Response) => {
+        copy = response
+        if (read) await response.body?.getReader().read()
+        return false
+      }
+      const { fetch } = createWorld({ answers: [read ? new Response('data') : new Response(body)] })
+      const response = await fetch({}, { rule: { ...rule, expired: check } })
+      expect(await response.text()).toBe(read ? 'data' : 'one two three')
+      expect(copy?.bodyUsed).toBe(true)
+    }
+  })
+
+  test('and whose check throws keeps no copy either', async () => {
+    let copy: Response | undefined
+    const check = (response: Response) => {
+      copy = response
+      throw new Error('no JSON')
+    }
+    const { fetch } = createWorld({ answers: [new Response('data')] })
+    expect(await (await fetch({}, { rule: { ...rule, expired: check } })).text()).toBe('data')
+    expect(copy?.bodyUsed).toBe(true)
+  })
+
+  test('is not asked about event streams, which have no end', async () => {
+    const asked = vi.fn(() => true)
+    const headers = { 'content-type': 'text/event-stream; charset=utf-8' }
+    const answer = new Response(new ReadableStream(), { headers })
+    const { fetch } = createWorld({ answers: [answer] })
+    expect(await fetch({}, { rule: { ...rule, expired: asked } })).toBe(answer)
+    expect(asked).not.toHaveBeenCalled()
   })
 
   test('is believed without being asked for a 401', async () => {

@@ -95,6 +95,20 @@ describe('an API request', () => {
     ['https://shared.example/api/with%20space', 'https://shared.example/api'],
     ['https://shared.example/api/100%25', 'https://shared.example/api'],
     ['https://shared.example/api/caf%C3%A9', 'https://shared.example/api'],
+    ['https://shared.example/api/caf%E9.txt', 'https://shared.example/api'],
+    ['https://shared.example/api/cr%E9%E9e%20ici', 'https://shared.example/api'],
+    // What stands for a slash is data in a segment.
+    ['https://shared.example/api/orders%2f1', 'https://shared.example/api'],
+    ['https://shared.example/api/v4/projects/group%2Fproject/x', 'https://shared.example/api'],
+    ['https://shared.example/api/queues/%2F/orders', 'https://shared.example/api'],
+    ['https://shared.example/api/queues/%2f', 'https://shared.example/api'],
+    ['https://shared.example/api/@scope%2fname', 'https://shared.example/api'],
+    ['https://shared.example/api/b/o/photos%2F2024%2Fme.v1.jpg', 'https://shared.example/api'],
+    ["https://shared.example/api/Files('a%2Fb')/$value", 'https://shared.example/api'],
+    ['https://shared.example/api/id/https%3A%2F%2Fx.example%2F%3Fa', 'https://shared.example/api'],
+    ['https://shared.example/api/id/https%253A%252F%252Fx.example', 'https://shared.example/api'],
+    ['https://shared.example/api/share/C%3A%5Cdata%5c.git', 'https://shared.example/api'],
+    ['https://api.example.com/group%2Fproject', 'https://api.example.com/'],
     ['https://shared.example/api/a..b/...', 'https://shared.example/api'],
     ['https://shared.example/api/.hidden', 'https://shared.example/api'],
     ['https://ported.example:8443/x', 'https://ported.example:8443/'],
@@ -232,7 +246,6 @@ describe('an API request', () => {
     ['a slash in hiding', 'https://shared.example/api/%2f../admin'],
     ['a slash in hiding', 'https://shared.example/api/..%2fadmin'],
     ['a slash in hiding', 'https://shared.example/api/..%2Fadmin'],
-    ['a slash in hiding', 'https://shared.example/api/orders%2f1'],
     ['a backslash in hiding', 'https://shared.example/api/..%5cadmin'],
     ['a backslash in hiding', 'https://shared.example/api/..%5Cadmin'],
     ['a slash under a second layer', 'https://shared.example/api/..%252fadmin'],
@@ -244,7 +257,26 @@ describe('an API request', () => {
     ['a slash in an overlong form', 'https://shared.example/api/..%c0%afadmin'],
     ['a backslash in an overlong form', 'https://shared.example/api/..%c1%9cadmin'],
     ['a slash of full width', 'https://shared.example/api/..／admin'],
-    ['no text: servers guess its encoding', 'https://shared.example/api/caf%E9'],
+    ['a slash in hiding before dots', 'https://shared.example/api/a%2f..%2f..%2fadmin'],
+    ['a slash in hiding before dots', 'https://shared.example/api/a%2f..'],
+    ['a slash in hiding before dots', 'https://shared.example/api/a%252f..%252f..%252fadmin'],
+    ['a backslash in hiding before dots', 'https://shared.example/api/a%5c..%5C..%5cadmin'],
+    ['a slash in hiding before a dot', 'https://shared.example/api/a%2f.%2fb'],
+    ['a slash in hiding, into a closer API', 'https://shared.example/api/v2%2fprivate/x'],
+    ['a backslash in hiding, into a closer API', 'https://shared.example/api/v2%5cprivate'],
+    ['a parameter on the way into a closer API', 'https://shared.example/api/v2;x/private'],
+    ['a slash too many on the way into a closer API', 'https://shared.example/api//v2/private'],
+    ['dots beside what some servers drop', 'https://shared.example/api/.%E9./admin'],
+    ['dots beside what some servers drop', 'https://shared.example/api/..%E9/admin'],
+    ['dots around what some servers drop', 'https://shared.example/api/%2%E9e%2%E9e/admin'],
+    ['dots beside a space of Latin-1', 'https://shared.example/api/..%A0/admin'],
+    ['dots beside a line end of Latin-1', 'https://shared.example/api/..%85/admin'],
+    ['dots of full width in GBK', 'https://shared.example/api/%A3%AE%A3%AE/admin'],
+    ['dots of full width in Shift-JIS', 'https://shared.example/api/%81D%81D/admin'],
+    ['dots of full width in Big5', 'https://shared.example/api/%A1D%A1D/admin'],
+    ['dots of full width in EUC-JP', 'https://shared.example/api/%A1%A5%A1%A5/admin'],
+    ['a slash in a sloppy overlong form', 'https://shared.example/api/..%c0%2fadmin'],
+    ['a slash in a longer overlong form', 'https://shared.example/api/..%f0%80%80%afadmin'],
   ])('is not (%s) %s (IN-01)', (_why, url) => {
     expect(apiOf(url)).toBeUndefined()
   })
@@ -368,6 +400,38 @@ describe('an API request', () => {
     expect(segmentsFor('/a/b/c')).toEqual(['a', 'b'])
     expect(segmentsFor('/a/bc')).toEqual(['a'])
     expect(segmentsFor('/ab')).toEqual([])
+  })
+})
+
+describe('what an API leaves out', () => {
+  const apis = [{ url: '/api/', except: ['public/', 'a/b'] }, '/api/public/me']
+  const decide = interceptWith(
+    parseOptions(workingOptions({ apis }), `${app}/`),
+    ({ pathname }) => pathname === '/api/public/token',
+  )
+  const kindOf = (url: string, more?: Partial<Request>) => decide(request(url, more))?.kind
+
+  test.each(['/api/public', '/api/public/', '/api/public/config?x', '/api/a/b/c'])(
+    'goes out as if there were no worker: %s',
+    (url) => {
+      for (const method of ['GET', 'POST']) expect(kindOf(url, { method })).toBeUndefined()
+    },
+  )
+
+  test.each([
+    '/api/',
+    '/api/publication',
+    '/api/a/bc',
+    '/api/x/public/',
+    '/api/a%2fb',
+    // A closer entry
+    '/api/public/me',
+  ])('is no more than that: %s', (url) => {
+    expect(kindOf(url)).toBe('api')
+  })
+
+  test('has its endpoints of the authorization server all the same (IN-07)', () => {
+    expect(kindOf('/api/public/token', { method: 'POST' })).toBe('endpoint')
   })
 })
 
@@ -518,4 +582,45 @@ test('every other request is declined (IN-05)', () => {
       expect(intercept(request(url, { mode }))).toBeUndefined()
     }
   }
+})
+
+describe('a request without a token is noted with the reason', () => {
+  const reasonFor = (
+    url: string,
+    more: Partial<Request> = {},
+    api: Omit<ApiOptions, 'url'> = {},
+  ) => {
+    const reasons: string[] = []
+    const decide = createIntercept({
+      config: parseOptions(workingOptions({ apis: [{ url: '/api/', ...api }] }), `${app}/`),
+      endpoints: { includes: ({ pathname }) => pathname === '/api/token' },
+      withheld: (_request, reason) => reasons.push(reason),
+    })
+    const one = request(url, more)
+    decide(one, new URL(one.url))
+    return reasons.join()
+  }
+
+  test.each<[string, string, Partial<Request>?, Omit<ApiOptions, 'url'>?]>([
+    ['', '/api/orders'],
+    ['path', '/api/..%2fadmin'],
+    ['path', '/api/..%2fadmin', { method: 'POST' }],
+    ['method', '/api/orders', { method: 'PUT' }, { methods: ['GET'] }],
+    ['destination', '/api/orders', { destination: 'image' }],
+    ['mode', '/api/orders', { mode: 'no-cors', destination: 'image' }],
+    ['cache', '/api/orders', { cache: 'only-if-cached' }],
+    ['authorization', '/api/orders', { headers: new Headers({ authorization: 'Basic eDp5' }) }],
+    ['endpoint', '/api/token'],
+    ['', '/api/public/x', {}, { except: ['public'] }],
+    ['unlisted', 'https://app.example:8443/api/orders'],
+    ['unlisted', 'https://other.example/', { method: 'POST' }],
+    // Not what could have one.
+    ['', '/api/orders', { mode: 'navigate', destination: 'document' }],
+    ['', '/style.css', { mode: 'no-cors', destination: 'style' }],
+    ['', '/other'],
+    ['', 'https://cdn.example/lib.js', { mode: 'no-cors', destination: 'script' }],
+    ['', '/tokenward/done.html'],
+  ])('%j: %s %o %o', (reason, url, more, api) => {
+    expect(reasonFor(url, more, api)).toBe(reason)
+  })
 })

@@ -454,6 +454,8 @@ describe('the calls of a page', () => {
       probeUrl: `${app}tokenward/done.html`,
       channel: expect.stringMatching(/^tokenward https:\/\/login\.example client-\d+$/),
       landing: undefined,
+      // In the development build.
+      apis: [app.slice(0, -1), 'https://api.example'],
     }
     expect(await call('hello')).toEqual(hello)
     await navigate(`${app}tokenward/callback.html?code=x&state=y`, {}, 'page-2')
