@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { mutate } from './test/simulation/source-mutations.mjs'
 import { limit } from './test/support/machine.mjs'
 
 const common = {
@@ -27,6 +28,8 @@ export default defineConfig({
     projects: [
       {
         define,
+        // The simulation runs single tests with a mutation, which they have to notice.
+        plugins: process.env.TOKENWARD_MUTATION ? [mutate(process.env.TOKENWARD_MUTATION)] : [],
         test: {
           ...common,
           name: 'unit',

@@ -9,8 +9,6 @@ export interface Call {
   owner: Owner
   /** Virtual time */
   startedAt: number
-  /** Step */
-  endedIn?: number
   /** ms that an API took to answer, which nobody here can help */
   atApi: number
   /** The disk was slow meanwhile. */
@@ -35,20 +33,19 @@ export const watchCalls = (
   fail: (what: string) => void,
 ) => {
   const open = new Set<Call>()
-  const logouts: Call[] = []
+  /** All of the last minutes, the latest last. */
+  const recent: Call[] = []
 
   return {
-    logouts,
-
     start: (what: Call['what'], owner: Owner): Call => {
       const call: Call = { what, owner, startedAt: scheduler.time(), atApi: 0 }
       open.add(call)
-      if (what === 'logout') logouts.push(call)
+      recent.push(call)
+      while (scheduler.time() - recent[0]!.startedAt > 300_000) recent.shift()
       return call
     },
 
     end: (call: Call) => {
-      call.endedIn = scheduler.steps()
       open.delete(call)
       // How long a disk takes is nothing that a worker could limit.
       if (isSlow() || call.isSlowed) return
@@ -63,6 +60,15 @@ export const watchCalls = (
     diskChanges: () => {
       for (const call of open) call.isSlowed = true
     },
+
+    /** Those of this worker that are open, or else have begun within so many ms. */
+    of: (owner: Owner, what: Call['what'], within = 0): Call[] =>
+      [...open, ...recent].filter(
+        (call) =>
+          call.owner === owner &&
+          call.what === what &&
+          (open.has(call) || scheduler.time() - call.startedAt < within),
+      ),
 
     /** That nobody answers a call is no news where its worker was killed. */
     unsettled: () => [...open].filter(({ owner }) => !owner.dead),

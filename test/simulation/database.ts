@@ -2,6 +2,7 @@
  * fake-indexeddb as a disk that outlives its users: it knows which worker a connection belongs to,
  * delivers nothing to a dead one, can be full, and says what has been committed.
  */
+import { createHash } from 'node:crypto'
 import 'fake-indexeddb/auto'
 import { IDBFactory, IDBOpenDBRequest, IDBRequest, IDBTransaction } from 'fake-indexeddb'
 import type { SessionRecord, Transaction } from '../../sw/session/records.js'
@@ -42,7 +43,7 @@ interface Disk {
   /** Writing fails: the disk is full. */
   isFull: () => boolean
   /** A transaction that could change the session record has been committed. */
-  onCommit: (record: SessionRecord | undefined) => void
+  onCommit: (record: SessionRecord | undefined, owner: Owner | undefined) => void
 }
 
 let disk: Disk
@@ -54,6 +55,11 @@ const read = (storeName: string, key: string): unknown => {
   const [database] = factory._databases.values()
   return database?.rawObjectStores.get(storeName)?.records.get(key)?.value
 }
+
+const keyOf = (secret: string | null): string =>
+  createHash('sha256')
+    .update(secret ?? '')
+    .digest('base64')
 
 const readSession = () => read('session', 'current') as SessionRecord | undefined
 
@@ -93,7 +99,7 @@ target.dispatchEvent = function (this: object, event) {
     const transaction = this as unknown as RawTransaction
     const { mode, _scope: scope, listeners, db } = transaction
     const isChange = mode === 'readwrite' && scope.has('session') && event.type === 'complete'
-    if (isChange) disk.onCommit(readSession())
+    if (isChange) disk.onCommit(readSession(), owner)
     if (owner?.dead) {
       const { processTransactions } = db._rawDatabase
       transaction.listeners = listeners.filter(
@@ -131,8 +137,9 @@ export const createDatabase = (chance: Chance, next: Disk) => {
   })
 
   return {
-    /** The transaction that waits for its ticket or `state` under this hash. */
-    readTransaction: (key: string) => read('transactions', key) as Transaction | undefined,
+    /** The transaction that waits for this ticket or `state`. */
+    readTransaction: (secret: string | null) =>
+      read('transactions', keyOf(secret)) as Transaction | undefined,
 
     /** What a worker that dies had open is committed as far as it got, or undone. */
     kill: (owner: Owner) => {

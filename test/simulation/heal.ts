@@ -26,7 +26,7 @@ const heal = async (world: World): Promise<Tab> => {
   world.invariants.calls.diskChanges()
   server.refuseAtApi(false)
   // Clocks get set right some day, though not all of them soon.
-  if (Math.abs(world.clockError) > 3_600_000 || chance.is(0.5)) world.clockError = 0
+  if (Math.abs(world.clockError) > 3_600_000 || chance.is(0.5)) world.setClock(0)
   for (const worker of workers) worker.spare()
   await pause(world, settlingTime, 'everything has settled')
   for (const tab of tabs) {
@@ -50,6 +50,7 @@ export const runToRest = async (world: World): Promise<void> => {
     if (invariants.record()?.status !== 'active') break
     await pause(world, tryEvery, 'another try')
   }
+  invariants.settled()
   const record = invariants.record()
   const works = result !== 'network error' && result.status === 200
   scheduler.note(`at rest: ${works ? 'requests work' : 'requests do not work'}`)
@@ -60,7 +61,7 @@ export const runToRest = async (world: World): Promise<void> => {
     if (!loginRequired) invariants.fail('at rest nobody has been asked to sign in')
   }
 
-  world.clockError = 0
+  world.setClock(0)
   const last = world.openTab()
   last.login({ signsIn: 'alice' })
   for (let waited = 0; waited < settlingTime && !last.isBack(); waited += 100) {
@@ -80,6 +81,7 @@ export const runToRest = async (world: World): Promise<void> => {
   }
   for (const each of world.tabs) each.askSession(check)
   await pause(world, 1_000)
+  invariants.settled()
   const [open] = invariants.calls.unsettled()
   if (open) invariants.fail(`${open.what} of ${open.owner.name} never ended`)
   if (locks.holder()) invariants.fail('at rest the lock is held')

@@ -7,7 +7,9 @@ import { watchCalls } from './calls.js'
 import { type Answer, bodyOf, type ModelServer, subjectOfIdToken } from './model-server.js'
 import type { Exchange } from './network.js'
 import { type Surroundings, watchRefreshTokens } from './refresh-tokens.js'
+import { watchRenewals } from './renewals.js'
 import { watchRequests } from './requests.js'
+import { watchRevocations } from './revocations.js'
 import type { Owner, Scheduler } from './scheduler.js'
 import { watchSessions } from './sessions.js'
 
@@ -30,20 +32,48 @@ export const createInvariants = (
   }
 
   const calls = watchCalls(scheduler, () => readingTime() > 0, fail)
-  const sessions = watchSessions(scheduler, server, calls.logouts, fail)
-  const { active } = sessions
-  const refreshTokens = watchRefreshTokens(scheduler, server, surroundings, active, fail)
+  const isLoggingOut = (owner: Owner) => calls.of(owner, 'logout', 60_000).length > 0
+  const sessions = watchSessions(scheduler, server, isLoggingOut, fail)
+  const { active, record } = sessions
+  const renewals = watchRenewals(scheduler, surroundings, {
+    activeRecord: active,
+    openCalls: calls.of,
+    readingTime,
+    fail,
+  })
+  const refreshTokens = watchRefreshTokens(
+    server,
+    surroundings,
+    active,
+    renewals.hasAskedForFrame,
+    fail,
+  )
+  const { isClockRight } = surroundings
+  const revocations = watchRevocations(scheduler, server, { record, isClockRight, fail })
   const subject = () => active()?.subject
   const requests = watchRequests(scheduler, server, readingTime, subject, fail)
+  /** What waits for the answer to a refresh. */
+  const refreshes = new Map<Exchange, (exchange: Exchange, answer?: Answer) => void>()
+
+  /** What has been redeemed, or tried to. */
+  const codes = new Set<string>()
 
   const refreshTokenOf = ({ kind, params }: Exchange) =>
     kind === 'token' ? params.get('refresh_token') : null
 
-  const signInEnded = (answer: Answer) => {
+  const signInEnded = ({ owner, params }: Exchange, answer: Answer) => {
     const body = bodyOf(answer)
     if (answer.status !== 200 || typeof body['access_token'] !== 'string') return
-    sessions.signedIn(body['access_token'], subjectOfIdToken(body['id_token']))
+    const code = params.get('code') ?? ''
+    const arrival = { owner, code, subject: subjectOfIdToken(body['id_token']) }
+    sessions.signedIn(body['access_token'], arrival)
     if (typeof body['refresh_token'] === 'string') refreshTokens.signInEnded(body['refresh_token'])
+  }
+
+  const metadataEnded = ({ owner, url }: Exchange, answer?: Answer) => {
+    if (url.pathname.startsWith('/.well-known/') && answer?.status !== 200) {
+      revocations.unreachable(owner)
+    }
   }
 
   return {
@@ -51,14 +81,29 @@ export const createInvariants = (
     fail,
     calls,
     requests,
-    record: sessions.record,
+    record,
     refreshUnderWay: refreshTokens.underWay,
-    silentLogin: refreshTokens.silentLogin,
+    asksForFrame: renewals.asksForFrame,
+    frameOpens: renewals.frameOpens,
     frameAnswered: sessions.frameAnswered,
     told: sessions.told,
 
+    lock: {
+      granted: renewals.granted,
+      released: (owner: Owner) => {
+        renewals.released(owner)
+        revocations.settled({ refreshOf: owner })
+      },
+    },
+
+    /** A worker has answered the navigation that brought this code. */
+    callbackEnded: (code: string) => {
+      sessions.signInEnded(code)
+      revocations.settled({ code })
+    },
+
     /** A transaction that could change the session record has been committed. */
-    committed: (after: SessionRecord | undefined) => {
+    committed: (after: SessionRecord | undefined, owner: Owner | undefined) => {
       const before = sessions.record()
       if (after?.generation === before?.generation) return
       if (!after) return fail('the session record has vanished')
@@ -66,30 +111,64 @@ export const createInvariants = (
         if (lastSubject !== undefined) onOtherUser()
         lastSubject = after.subject
       }
-      const { was, is } = sessions.stored(after)
-      if (was && is && was.session === is.session) refreshTokens.stored(was, is)
+      const { was, is } = sessions.stored(after, owner)
+      revocations.stored(was, after, owner)
+      if (was && is && was.session === is.session) {
+        refreshTokens.stored(was, is)
+        renewals.stored(was, is, owner)
+      } else renewals.sessionChanged()
       requests.stored(was?.subject, is?.subject)
     },
 
     /** A worker sends a request. */
     sent: (exchange: Exchange) => {
+      const { owner, kind, url, params, accessToken } = exchange
       const token = refreshTokenOf(exchange)
-      if (token !== null) refreshTokens.sent(token, exchange.owner)
-      if (exchange.kind === 'api') requests.sent(exchange)
+      if (token !== null) {
+        refreshTokens.sent(token, owner)
+        refreshes.set(exchange, renewals.sent(token, owner))
+      }
+      if (kind === 'api') {
+        requests.sent(exchange)
+        if (accessToken !== undefined) sessions.usedAtApi(accessToken)
+      }
+      const code = params.get('code')
+      if (kind === 'token' && code !== null) {
+        if (codes.has(code)) fail(`${code} was sent to the server again`)
+        codes.add(code)
+      }
+      if (url.pathname === '/revoke') revocations.sent(params.get('token') ?? '')
     },
 
     /** It gets an answer, or knows that there will be none. */
     ended: (exchange: Exchange, answer?: Answer) => {
       const token = refreshTokenOf(exchange)
-      if (token !== null) refreshTokens.ended(token, exchange, answer)
-      else if (exchange.kind === 'token' && answer) signInEnded(answer)
-      if (exchange.kind === 'api') requests.ended(exchange)
+      if (exchange.kind === 'token' && answer) revocations.arrived(exchange, answer)
+      if (token !== null) {
+        refreshTokens.ended(token, exchange, answer)
+        refreshes.get(exchange)?.(exchange, answer)
+        refreshes.delete(exchange)
+      } else if (exchange.kind === 'token' && answer) signInEnded(exchange, answer)
+      if (exchange.kind === 'other') metadataEnded(exchange, answer)
+      if (exchange.kind === 'api') {
+        requests.ended(exchange)
+        if (answer?.status === 401) renewals.refusedAtApi(exchange.accessToken ?? '')
+      }
     },
 
     /** A worker has died. */
     kill: (owner: Owner) => {
       refreshTokens.kill(owner)
+      renewals.kill(owner)
+      revocations.kill(owner)
+      sessions.kill(owner)
       calls.kill(owner)
+    },
+
+    /** Everything has settled. */
+    settled: () => {
+      revocations.check()
+      sessions.check()
     },
   }
 }

@@ -8,8 +8,14 @@ interface Wish {
   grant: () => void
 }
 
+/** Who watches the lock. */
+export interface LockWatch {
+  granted(owner: Owner): void
+  released(owner: Owner): void
+}
+
 /** Granted in the order of the wishes, and released when the holder dies. */
-export const createLocks = (scheduler: Scheduler) => {
+export const createLocks = (scheduler: Scheduler, watch: LockWatch) => {
   const waiting: Wish[] = []
   let holder: Wish | undefined
 
@@ -26,6 +32,7 @@ export const createLocks = (scheduler: Scheduler) => {
   const release = (wish: Wish) => {
     if (holder !== wish) return
     holder = undefined
+    watch.released(wish.owner)
     next()
   }
 
@@ -46,6 +53,7 @@ export const createLocks = (scheduler: Scheduler) => {
             // Given up in the same moment.
             if (holder !== wish) return
             signal.removeEventListener('abort', onAbort)
+            watch.granted(owner)
             work()
               .finally(() => release(wish))
               .then(resolve, reject)

@@ -2,7 +2,6 @@
  * What a browser does when a tab or a hidden frame goes to an auth page: the worker answers, the
  * server sends back, and so on until a page loads.
  */
-import { createHash } from 'node:crypto'
 import { arrivalOf } from '../../sw/http/arrival.js'
 import { issuer } from './model-server.js'
 import type { Owner } from './scheduler.js'
@@ -29,11 +28,6 @@ export interface User {
 
 /** ms that somebody needs to sign in */
 const signInTimes = [0, 2_000, 15_000, 70_000] as const
-
-const keyOf = (secret: string | null): string =>
-  createHash('sha256')
-    .update(secret ?? '')
-    .digest('base64')
 
 /**
  * Follows a navigation: auth pages are answered by a worker, the server sends back. `onLoad` gets
@@ -78,8 +72,9 @@ export const navigate = (
   // Another worker of the origin may answer: an update has come, or a longer scope wins.
   const answering = chance.is(0.15) ? chance.pick(world.workers) : worker
   const error = url.searchParams.get('error')
+  const code = url.searchParams.get('code')
   // The session that a hidden frame is for; the transaction is gone once it has been answered.
-  const transaction = database.readTransaction(keyOf(url.searchParams.get('state')))
+  const transaction = database.readTransaction(url.searchParams.get('state'))
   const session = transaction?.kind === 'silent' ? transaction.session : undefined
   answering.dispatch(
     name,
@@ -98,11 +93,20 @@ export const navigate = (
     },
     (result) => {
       // As token-worker.ts does it for a visit that breaks down.
+      if (code !== null) invariants.callbackEnded(code)
       const next = 'value' in result ? result.value.headers.get('location') : world.scope
       if ('error' in result) scheduler.note(`  ${name} fails: ${result.error}`)
-      const go = () => (next && !(isFrame && 'error' in result) ? follow(next) : onLoad(href))
+      const go = () => {
+        // Back, or a reload that somebody could not wait for.
+        if (!isFrame && code !== null && chance.is(0.1)) return follow(href)
+        return next && !(isFrame && 'error' in result) ? follow(next) : onLoad(href)
+      }
       scheduler.add(`answered: ${name}`, go, { owner })
     },
-    () => (isFrame ? undefined : load(undefined, 'the inert page')),
+    () => {
+      if (isFrame) return
+      if (code !== null && chance.is(0.3)) follow(href)
+      else load(undefined, 'the inert page')
+    },
   )
 }

@@ -112,7 +112,7 @@ const troubles = {
   'the clock jumps': (world) => {
     const { chance } = world
     world.meet('clock jump')
-    world.clockError = chance.is(0.3) ? 0 : world.clockError + chance.pick(clockJumps)
+    world.setClock(chance.is(0.3) ? 0 : world.clockError + chance.pick(clockJumps))
   },
   'a tab is closed': (world) => {
     const open = world.tabs.filter((tab) => !tab.isClosed())

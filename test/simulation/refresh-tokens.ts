@@ -6,7 +6,7 @@
 import type { ActiveRecord } from '../../sw/session/records.js'
 import { type Answer, bodyOf, type ModelServer } from './model-server.js'
 import type { Exchange } from './network.js'
-import type { Owner, Scheduler } from './scheduler.js'
+import type { Owner } from './scheduler.js'
 
 /** After three hidden frames that brought nothing there need be none for five minutes. ms */
 const silentLoginRests = { after: 3, for: 300_000 }
@@ -15,24 +15,31 @@ const silentLoginRests = { after: 3, for: 300_000 }
 export interface Surroundings {
   /** The device's clock. */
   now(): number
+  /** Has it not been set for a while? */
+  isClockSteady(): boolean
+  isClockRight(): boolean
+  isOnline(): boolean
   /** Has there been a network, and a page that can run a hidden frame, for a while? */
   couldSignInSilently(): boolean
   /** Has the disk refused a write a short while ago? */
   diskRefused(): boolean
   /** For so long, in ms, a refresh token may be sent again without more ado. */
   rotationGrace: number
+  /** ms before its end from which an access token is renewed */
+  leeway: number
 }
 
 export const watchRefreshTokens = (
-  scheduler: Scheduler,
   server: ModelServer,
   { now, couldSignInSilently, diskRefused, rotationGrace }: Surroundings,
   activeRecord: () => ActiveRecord | undefined,
+  /** Has this worker asked for a hidden frame since it got the lock? */
+  hasAskedForFrame: (owner: Owner) => boolean,
   fail: (what: string) => void,
 ) => {
   const sending = new Map<string, Owner>()
-  /** In which step it turned out that a living worker would get no answer. */
-  const unknown = new Map<string, number>()
+  /** Sent, and nobody got an answer that decides about it. */
+  const unknown = new Set<string>()
   /** How a living worker was told that it is over. */
   const answered = new Map<string, 'replaced' | 'refused'>()
   /** Answered, and that is on disk. */
@@ -41,21 +48,19 @@ export const watchRefreshTokens = (
   const received = new Map<string, 'refresh' | 'sign-in'>()
   /** Sent while nothing could be written. */
   const unwritten = new Set<string>()
-  let silentLoginAt = -1
 
   const isResting = ({ silentLoginFailed: failed }: ActiveRecord): boolean =>
     failed !== undefined &&
     failed.times >= silentLoginRests.after &&
     now() - failed.at < silentLoginRests.for
 
-  const checkSending = (token: string, record: ActiveRecord) => {
+  const checkSending = (token: string, owner: Owner, record: ActiveRecord) => {
     if (diskRefused()) unwritten.add(token)
     if (unwritten.has(token)) return
     if (record.refreshSentAt === undefined) {
       return fail(`${token} was sent, but the intent is not stored`)
     }
-    const lostAt = unknown.get(token)
-    if (lostAt === undefined || silentLoginAt >= lostAt) return
+    if (!unknown.has(token) || hasAskedForFrame(owner)) return
     // It was decided some steps of a slow disk ago.
     const isInGrace = now() - record.refreshSentAt < rotationGrace + 5_000
     const couldAsk = record.silentLoginWorks && couldSignInSilently() && !isResting(record)
@@ -86,7 +91,7 @@ export const watchRefreshTokens = (
       if (other && !other.dead) fail(`${owner.name} sent ${token} while ${other.name} had sent it`)
       sending.set(token, owner)
       const record = activeRecord()
-      if (record?.refreshToken === token) checkSending(token, record)
+      if (record?.refreshToken === token) checkSending(token, owner, record)
       else if (diskRefused()) unwritten.add(token)
     },
 
@@ -94,7 +99,7 @@ export const watchRefreshTokens = (
     ended: (token: string, { owner, left }: Exchange, answer?: Answer) => {
       if (sending.get(token) === owner) sending.delete(token)
       if (!answer) {
-        if (left) unknown.set(token, scheduler.steps())
+        if (left) unknown.add(token)
         return
       }
       const { access_token: accessToken, refresh_token: next, error } = bodyOf(answer)
@@ -110,11 +115,6 @@ export const watchRefreshTokens = (
     },
 
     signInEnded: (refreshToken: string) => received.set(refreshToken, 'sign-in'),
-
-    /** Pages are asked for a hidden frame. */
-    silentLogin: () => {
-      silentLoginAt = scheduler.steps()
-    },
 
     /** The record of a session has changed. */
     stored: ({ refreshToken: old }: ActiveRecord, { refreshToken: next }: ActiveRecord) => {
@@ -134,7 +134,7 @@ export const watchRefreshTokens = (
 
     kill: (owner: Owner) => {
       for (const [token, sender] of sending) {
-        if (sender === owner) unknown.set(token, scheduler.steps())
+        if (sender === owner) unknown.add(token)
       }
     },
   }

@@ -1,26 +1,44 @@
 // The simulation: `npm run simulate -- --seeds 100000 --from 1`. Runs seeds on all cores, prints
 // the schedule of one that fails, and a verdict as the last line. `--mutation 'no lock'` runs them
-// with something broken; `--check` is what `npm test` does. See simulate.ts for one seed.
-import { mkdirSync, writeFileSync } from 'node:fs'
+// with something broken; `--check` is what `npm test` does, `--mutations` the part of it that breaks
+// the worker. See simulate.ts for one seed.
+import { spawn } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import * as esbuild from 'esbuild'
+import { mutatedSource, sourceMutations } from './source-mutations.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
-const cache = join(here, '..', '..', '.cache', 'simulation')
+const root = join(here, '..', '..')
+const cache = join(root, '.cache', 'simulation')
 
 /** Seeds that a thread gets at a time. */
 const batch = 20
 /** Seeds after which every pair of a state and a fault must have been reached. */
 const enoughForPairs = 2000
 
-const bundle = async () => {
+/** Puts the mutated source in the place of the real one. */
+const mutated = (name) => ({
+  name: 'mutated',
+  setup: (build) => {
+    const path = join(root, sourceMutations[name].file)
+    build.onLoad({ filter: /\.ts$/ }, (file) =>
+      file.path === path ? { contents: mutatedSource(name), loader: 'ts' } : undefined,
+    )
+  },
+})
+
+/** Builds the simulation, with a mutation of the source in it; gives the folder. */
+const bundle = async (mutation) => {
+  const isOfSource = Object.hasOwn(sourceMutations, mutation ?? '')
+  const outdir = isOfSource ? join(cache, mutation.replaceAll(' ', '-')) : cache
   await esbuild.build({
     entryPoints: { seeds: join(here, 'seeds.ts'), report: join(here, 'report.ts') },
-    outdir: cache,
+    outdir,
     outExtension: { '.js': '.mjs' },
     bundle: true,
     platform: 'node',
@@ -29,13 +47,15 @@ const bundle = async () => {
     define: { DEVELOPMENT: 'true' },
     sourcemap: true,
     logLevel: 'warning',
+    plugins: isOfSource ? [mutated(mutation)] : [],
   })
+  return outdir
 }
 
 /** Threads that each run one task at a time. */
-const createThreads = (count) => {
+const createThreads = (count, folder) => {
   const threads = Array.from({ length: count }, () => {
-    const thread = new Worker(join(cache, 'seeds.mjs'), { execArgv: ['--enable-source-maps'] })
+    const thread = new Worker(join(folder, 'seeds.mjs'), { execArgv: ['--enable-source-maps'] })
     thread.on('error', (error) => {
       throw error
     })
@@ -112,17 +132,19 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     mutation: { type: 'string' },
     check: { type: 'boolean', default: false },
+    mutations: { type: 'boolean', default: false },
   },
 })
 const from = Number(values.from)
 const seeds = Number(values.seeds)
 const { mutation } = values
 
-await bundle()
+const folder = await bundle(mutation)
 const { coverageTable, possiblePairs, impossiblePairs, mutations } = await import(
-  pathToFileURL(join(cache, 'report.mjs')).href
+  pathToFileURL(join(folder, 'report.mjs')).href
 )
-const threads = createThreads(Math.min(availableParallelism(), Math.ceil(seeds / batch)))
+const threadCount = Math.min(availableParallelism(), Math.ceil(seeds / batch))
+const threads = createThreads(threadCount, folder)
 
 const printCoverage = (reached) => {
   console.log(`\nHow often a fault came upon a state:\n\n${coverageTable(reached)}\n`)
@@ -132,13 +154,38 @@ const printCoverage = (reached) => {
 
 const missingPairs = (reached) => possiblePairs().filter((pair) => !reached.has(pair))
 
-/** What `npm test` counts. */
-const check = async () => {
-  const counts = { passed: 0, failed: 0 }
-  const expect = (title, problem) => {
-    counts[problem ? 'failed' : 'passed']++
-    console.log(problem ? `FAILED  ${title}: ${problem}` : `ok      ${title}`)
-  }
+/** Runs the simulation with a mutation; says who noticed it. */
+const noticedBySeed = async (name) => {
+  const isOfSource = Object.hasOwn(sourceMutations, name)
+  const mutatedThreads = isOfSource ? createThreads(threadCount, await bundle(name)) : threads
+  const { failed } = await runSeeds(mutatedThreads, { from, seeds, mutation: name, quiet: true })
+  if (isOfSource) await mutatedThreads.close()
+  return failed && `seed ${failed.seed} (${failed.failure})`
+}
+
+/** Runs a unit test with a mutation of the source; says whether it noticed it. */
+const noticedByTest = async (name, { file, title }) => {
+  const report = join(cache, 'mutation.json')
+  rmSync(report, { force: true })
+  const args = ['run', '--project', 'unit', file, '-t', title]
+  const vitest = spawn(
+    process.execPath,
+    [join(root, 'node_modules', 'vitest', 'vitest.mjs'), ...args, '--reporter', 'json'].concat(
+      `--outputFile.json=${report}`,
+    ),
+    { cwd: root, env: { ...process.env, TOKENWARD_MUTATION: name }, stdio: 'ignore' },
+  )
+  await new Promise((resolve) => vitest.on('close', resolve))
+  const { numFailedTests } = JSON.parse(readFileSync(report, 'utf8'))
+  return numFailedTests > 0 ? `"${title}" in ${file}` : undefined
+}
+
+const noticedBy = (name) => {
+  const test = sourceMutations[name]?.test
+  return test ? noticedByTest(name, test) : noticedBySeed(name)
+}
+
+const checkSeeds = async (expect) => {
   const result = await runSeeds(threads, { from, seeds })
   if (result.failed) await printSchedule(threads, result.failed)
   printCoverage(result.reached)
@@ -148,10 +195,19 @@ const check = async () => {
   const differing = [...twice.hashes].filter(([seed, hash]) => result.hashes.get(seed) !== hash)
   expect('the first 50 seeds take the same course again', differing.join(', '))
   expect('every fault has come upon every state', missingPairs(result.reached).join(', '))
-  for (const name of mutations) {
-    const { failed } = await runSeeds(threads, { from, seeds, mutation: name, quiet: true })
-    const title = failed ? `${name}: found by seed ${failed.seed} (${failed.failure})` : name
-    expect(title, failed ? '' : 'nobody noticed')
+}
+
+/** What `npm test` counts. */
+const check = async () => {
+  const counts = { passed: 0, failed: 0 }
+  const expect = (title, problem) => {
+    counts[problem ? 'failed' : 'passed']++
+    console.log(problem ? `FAILED  ${title}: ${problem}` : `ok      ${title}`)
+  }
+  if (!values.mutations) await checkSeeds(expect)
+  for (const name of [...mutations, ...Object.keys(sourceMutations)]) {
+    const by = await noticedBy(name)
+    expect(by ? `${name}: noticed by ${by}` : name, by ? '' : 'nobody noticed')
   }
   mkdirSync(cache, { recursive: true })
   writeFileSync(join(cache, 'counts.json'), JSON.stringify(counts))
@@ -177,6 +233,6 @@ const simulate = async () => {
   return !failed && missing.length === 0
 }
 
-const isGood = await (values.check ? check() : simulate())
+const isGood = await (values.check || values.mutations ? check() : simulate())
 await threads.close()
 process.exitCode = isGood ? 0 : 1

@@ -4,9 +4,8 @@
  */
 import type { WireEvent } from '../../src/shared/protocol.js'
 import type { ActiveRecord, SessionRecord } from '../../sw/session/records.js'
-import type { Call } from './calls.js'
 import type { ModelServer } from './model-server.js'
-import type { Scheduler } from './scheduler.js'
+import type { Owner, Scheduler } from './scheduler.js'
 
 /** Answers of a hidden frame that say: only with the user. */
 const refusals = [
@@ -16,10 +15,11 @@ const refusals = [
   'login_required',
 ]
 
+/** ms within which pages have been told that a session has ended, from a slow disk too */
+const tellingTakes = 60_000
+
 /** What is known of one sign-in, by what the workers were told. */
 interface Known {
-  /** Step */
-  startedIn: number
   subject?: string
   /** The server refused a silent login for it, and has given no token since. */
   refusedSilently?: boolean
@@ -44,28 +44,36 @@ const describe = (record: SessionRecord): string =>
 export const watchSessions = (
   scheduler: Scheduler,
   server: ModelServer,
-  logouts: readonly Call[],
+  isLoggingOut: (owner: Owner) => boolean,
   fail: (what: string) => void,
 ) => {
   let record: SessionRecord | undefined
   const known = new Map<string, Known>()
-  /** In which step a sign-in has brought whom. */
-  const seenSubjects = new Map<string, number>()
+  /** Whom the sign-ins have brought that workers are busy with, by code. */
+  const arriving = new Map<string, { owner: Owner; subject: string | undefined }>()
   /** Access tokens that sign-ins have brought. */
   const signIns = new Set<string>()
-  let endings = 0
-  let toldEndings = 0
+  /** Access tokens that have been on the disk. */
+  const stored = new Set<string>()
+  /** Endings that pages have not been told of yet. */
+  let untold: { reason: string; owner: Owner | undefined; at: number }[] = []
 
   const active = (): ActiveRecord | undefined => (record?.status === 'active' ? record : undefined)
 
-  const checkEnd = ({ session, refreshToken }: ActiveRecord, reason: string) => {
-    const { startedIn = 0, refusedSilently, lastRefreshToken, subject } = known.get(session) ?? {}
+  const checkEnd = (
+    { session, refreshToken }: ActiveRecord,
+    reason: string,
+    by: Owner | undefined,
+  ) => {
+    const { refusedSilently, lastRefreshToken, subject } = known.get(session) ?? {}
     if (reason === 'logout') {
-      const isAsked = logouts.some(({ endedIn = Infinity }) => endedIn >= startedIn)
-      if (!isAsked) fail('the session ended as if by a logout, but nobody has logged out')
+      if (!by || !isLoggingOut(by))
+        fail('the session ended as if by a logout, but nobody has logged out')
     } else if (reason === 'user_changed') {
-      const other = [...seenSubjects].some(([name, step]) => name !== subject && step >= startedIn)
-      if (!other) fail('the session ended as if the user had changed, but nobody else came')
+      const isOther = [...arriving.values()].some(
+        (arrival) => arrival.owner === by && arrival.subject !== subject,
+      )
+      if (!isOther) fail('the session ended as if the user had changed, but nobody else came')
     } else if (reason === 'ended') {
       if (refreshToken !== undefined) fail('the session ended with a refresh token left')
       if (!refusedSilently) fail('the session ended, but no silent login was refused')
@@ -78,7 +86,7 @@ export const watchSessions = (
   const checkStart = ({ session, accessToken, subject }: ActiveRecord) => {
     if (known.has(session)) fail('a session that had ended is back')
     if (!signIns.has(accessToken ?? '')) fail('a session began without a sign-in')
-    known.set(session, { startedIn: scheduler.steps(), subject })
+    known.set(session, { subject })
   }
 
   return {
@@ -86,7 +94,10 @@ export const watchSessions = (
     active,
 
     /** The record has changed; gives what it was and is, where somebody was and is signed in. */
-    stored: (after: SessionRecord): { was?: ActiveRecord; is?: ActiveRecord } => {
+    stored: (
+      after: SessionRecord,
+      by: Owner | undefined,
+    ): { was?: ActiveRecord; is?: ActiveRecord } => {
       const before = record
       const was = active()
       record = after
@@ -95,14 +106,18 @@ export const watchSessions = (
       if (after.generation !== (before?.generation ?? 0) + 1) {
         fail(`generation ${after.generation} follows ${before?.generation}: a change was lost`)
       }
-      if (was && was.subject !== is?.subject) endings++
+      if (is?.accessToken !== undefined) stored.add(is.accessToken)
+      if (was && was.subject !== is?.subject) {
+        const reason = after.status === 'ended' ? after.reason : 'user_changed'
+        if (!by?.dead) untold.push({ reason, owner: by, at: scheduler.time() })
+      }
       if (is && was?.session === is.session) {
         if (was.subject !== is.subject) fail('the subject of a session changed')
         if (was.accessToken !== is.accessToken) known.get(is.session)!.refusedSilently = false
       } else if (is) {
         checkStart(is)
       } else if (was && after.status === 'ended') {
-        checkEnd(was, after.reason)
+        checkEnd(was, after.reason, by)
       }
       const own = is && known.get(is.session)
       if (own) own.lastRefreshToken = is.refreshToken ?? own.lastRefreshToken
@@ -110,9 +125,20 @@ export const watchSessions = (
     },
 
     /** A worker gets the tokens of a sign-in. */
-    signedIn: (accessToken: string, subject: string | undefined) => {
+    signedIn: (
+      accessToken: string,
+      arrival: { owner: Owner; subject: string | undefined; code: string },
+    ) => {
       signIns.add(accessToken)
-      if (subject !== undefined) seenSubjects.set(subject, scheduler.steps())
+      arriving.set(arrival.code, arrival)
+    },
+
+    /** A worker is done with the answer that had this code. */
+    signInEnded: (code: string) => arriving.delete(code),
+
+    /** A worker sends a request with this token. */
+    usedAtApi: (accessToken: string) => {
+      if (!stored.has(accessToken)) fail(`${accessToken} is used, but it is not on the disk`)
     },
 
     /** A worker gets the answer of a hidden frame that was opened to renew this session. */
@@ -123,12 +149,25 @@ export const watchSessions = (
 
     /** Pages are told. */
     told: (event: WireEvent) => {
-      if (event.type === 'signed-out' && ++toldEndings > endings) {
-        fail('pages were told of a sign-out more than once')
+      if (event.type === 'signed-out') {
+        const index = untold.findIndex(({ reason }) => reason === event.reason)
+        if (index < 0) fail(`pages were told of a sign-out (${event.reason}) that there was not`)
+        else untold.splice(index, 1)
       }
       if (event.type === 'login-required' && active()?.loginRequired) {
         fail('pages were asked to sign in more than once')
       }
+    },
+
+    /** Who is dead tells nobody. */
+    kill: (owner: Owner) => {
+      untold = untold.filter((ending) => ending.owner !== owner)
+    },
+
+    /** Everything has settled. */
+    check: () => {
+      const old = untold.find(({ at }) => scheduler.time() - at > tellingTakes)
+      if (old) fail(`no page was told that the session ended (${old.reason})`)
     },
   }
 }

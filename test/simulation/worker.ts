@@ -10,6 +10,9 @@ import type { Owner } from './scheduler.js'
 import type { OpenPage } from './tab.js'
 import type { World } from './world.js'
 
+/** After a pause of so many ms a worker may have been frozen. */
+const noticeablePause = 1_000
+
 /** A worker from one start by the browser to the next stop, with memory of its own. */
 export interface Incarnation {
   owner: Owner
@@ -19,7 +22,7 @@ export interface Incarnation {
   keepAlive(work: Promise<unknown>): void
 }
 
-const createPlatform = (world: World, owner: Owner): Platform => {
+const createPlatform = (world: World, owner: Owner, isIdle: () => boolean): Platform => {
   const { scheduler } = world
   /** An answer of the browser: it comes later, and only to the living. */
   const later = <T>(label: string, value: () => T): Promise<T> =>
@@ -46,7 +49,7 @@ const createPlatform = (world: World, owner: Owner): Platform => {
       }),
     random: world.jitter.next,
     lock: (_name, signal, work) => world.locks.request(owner, signal, work),
-    channel: (_name, onMessage) => world.channel.join(owner, onMessage),
+    channel: (_name, onMessage) => world.channel.join(owner, { onMessage, isIdle }),
     online: () => world.isOnline,
     pages: {
       list: () => later('list of pages', () => world.pages()),
@@ -59,18 +62,25 @@ const createPlatform = (world: World, owner: Owner): Platform => {
 /** What page-bridge.ts does, without messages, which are tested in Chromium. */
 const createBridge = (world: World, owner: Owner): Pick<PageBridge, 'call' | 'publish'> => {
   const { scheduler } = world
+  /** What a hidden frame is for: to renew, or to check. */
+  const purposeOf = ({ url }: { url: string }) =>
+    world.database.readTransaction(new URL(url).searchParams.get('ticket'))?.kind
   return {
     call: ({ page, name, input, limit }) =>
       new Promise((resolve) => {
-        if (name === 'probe') world.invariants.silentLogin()
-        const cancel = scheduler.add(`limit of ${name}`, () => resolve(undefined), {
+        let isOver = false
+        const isGone = () => isOver || world.pages().every(({ id }) => id !== page.id)
+        if (name === 'probe') world.invariants.asksForFrame(owner)
+        else world.invariants.frameOpens(owner, purposeOf(input as { url: string }), isGone)
+        const answer = (value: unknown) => {
+          cancel()
+          isOver = true
+          resolve(value as never)
+        }
+        const cancel = scheduler.add(`limit of ${name}`, () => answer(undefined), {
           in: limit,
           owner,
         })
-        const answer = (value: unknown) => {
-          cancel()
-          resolve(value as never)
-        }
         const reply = (value: unknown) =>
           scheduler.add(`${name}: ${JSON.stringify(value)}`, () => answer(value), { owner })
         ;(page as OpenPage).ask(name, input, reply)
@@ -87,12 +97,16 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
   const { scheduler, invariants } = world
   let count = 0
   let incarnation: Incarnation | undefined
+  /** When its last event ended. */
+  let busyAt = 0
   /** Steps that the incarnation has left to live. */
   let stepsLeft = Number.POSITIVE_INFINITY
 
   const start = (): Incarnation => {
     const owner: Owner = { name: `${name}.${++count}` }
-    const platform = createPlatform(world, owner)
+    const events: Incarnation['events'] = new Set()
+    const isIdle = () => events.size === 0 && scheduler.time() - busyAt > noticeablePause
+    const platform = createPlatform(world, owner, isIdle)
     const mutated = mutation?.platform?.(platform) ?? platform
     const parts = assemble({
       config,
@@ -100,13 +114,16 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
       bridge: createBridge(world, owner),
       changes: { store: mutation?.store },
     })
-    const events: Incarnation['events'] = new Set()
     return {
       ...{ owner, parts, events },
       keepAlive: (work) => {
         const event = {}
         events.add(event)
-        work.catch(() => {}).finally(() => events.delete(event))
+        const end = () => {
+          busyAt = scheduler.time()
+          events.delete(event)
+        }
+        work.catch(() => {}).finally(end)
       },
     }
   }
@@ -149,6 +166,7 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
         const event = { onKilled }
         events.add(event)
         const done = (result: { value: T } | { error: unknown }) => {
+          busyAt = scheduler.time()
           events.delete(event)
           onDone(result)
         }

@@ -27,7 +27,7 @@ const beginning = Date.UTC(2030, 0, 1)
 /** ms that a worker may need on a slow disk to read who is signed in */
 const slowReadingTime = 15_000
 /** ms after which no decision is under way that was made before it */
-const aWhile = 30_000
+const aWhile = 40_000
 /** ms for one of the steps that a transaction takes on a slow disk */
 const slowTask = [0, 5, 25, 50, 400] as const
 
@@ -59,7 +59,8 @@ export interface World {
   isDiskSlow: boolean
   diskSlowUntil: number
   /** ms by which the device's clock is wrong. */
-  clockError: number
+  readonly clockError: number
+  setClock(error: number): void
   /** The device's clock. */
   now(): number
   pages(): Page[]
@@ -88,6 +89,7 @@ export const createWorld = (
   const reached = new Map<string, number>()
   const tabs: Tab[] = []
   let requests = 0
+  const clock = { error: 0, setAt: Number.NEGATIVE_INFINITY }
 
   const isLongSince = (time: number) => scheduler.time() - time > aWhile
   const couldSignInSilently = () =>
@@ -101,7 +103,14 @@ export const createWorld = (
   const invariants = createInvariants(
     scheduler,
     server,
-    { now: () => world.now(), couldSignInSilently, diskRefused, rotationGrace },
+    {
+      ...{ couldSignInSilently, diskRefused, rotationGrace },
+      now: () => world.now(),
+      isClockSteady: () => isLongSince(clock.setAt),
+      isClockRight: () => clock.error === 0 && isLongSince(clock.setAt),
+      isOnline: () => world.isOnline,
+      leeway: (scenario.options.leeway ?? 60) * 1000,
+    },
     readingTime,
     () => meet('another user'),
   )
@@ -152,8 +161,8 @@ export const createWorld = (
     ...{ scope, scheduler, chance, server, network, faults, database, invariants },
     ...{ frames, signIns, tabs, reached, state, meet },
     jitter: createChance(seed, 'jitter'),
-    locks: createLocks(scheduler),
-    channel: createChannel(scheduler),
+    locks: createLocks(scheduler, invariants.lock),
+    channel: createChannel(scheduler, createChance(seed, 'channel')),
     workers: [],
     ambushes: [],
     get isOnline() {
@@ -164,7 +173,13 @@ export const createWorld = (
     refusedAt: Number.NEGATIVE_INFINITY,
     isDiskSlow: false,
     diskSlowUntil: Number.NEGATIVE_INFINITY,
-    clockError: 0,
+    get clockError() {
+      return clock.error
+    },
+    setClock: (error) => {
+      clock.error = error
+      clock.setAt = scheduler.time()
+    },
     now: () => trueTime() + world.clockError,
     pages: () => tabs.map((tab) => tab.page()).filter((page) => page !== undefined),
     newRequestId: () => String(++requests),
