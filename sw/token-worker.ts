@@ -2,7 +2,7 @@ import { asTokenError, type TokenError, toErrorData } from '../src/shared/errors
 import type { WorkerCalls } from '../src/shared/protocol.js'
 import { assemble, type Parts } from './assemble.js'
 import { type Arrival, arrivalOf, isInFrame } from './http/arrival.js'
-import type { ExtendableMessageEvent, FetchEvent } from './http/worker-events.js'
+import type { ExtendableEvent, ExtendableMessageEvent, FetchEvent } from './http/worker-events.js'
 import type { TokenWorkerOptions } from './options/options.js'
 import { parseOptions } from './options/parse-options.js'
 import { createPageBridge, type PageBridge } from './page-bridge.js'

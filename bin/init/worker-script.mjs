@@ -48,6 +48,20 @@ const KNOWN = [
     ],
   },
   {
+    is: (server) => /^cognito-idp\..+\.amazonaws\.com$/.test(hostOf(server)),
+    hints: [
+      '// Amazon Cognito knows no prompt=none, so a hidden frame would only cost time.',
+      '// silentLogin: false,',
+    ],
+  },
+  {
+    is: (server) => /(?:^|\.)identity\.oraclecloud\.com$/.test(hostOf(server)),
+    hints: [
+      '// Oracle names itself as a second audience of its ID tokens; if sign-in is refused for that:',
+      "// trustedAudiences: ['https://identity.oraclecloud.com/'],",
+    ],
+  },
+  {
     is: ({ metadata }) =>
       String(metadata['authorization_endpoint']).includes('/protocol/openid-connect/'),
     offline: false,
@@ -108,6 +122,13 @@ const scopeLines = (server) => {
 const hintLines = (server) => {
   const { metadata } = server
   const hints = [...(knownAs(server)?.hints ?? [])]
+  const prompts = list(server, 'prompt_values_supported')
+  if (prompts && !prompts.includes('none')) {
+    hints.push(
+      '// The server does not list prompt=none, which a hidden frame needs. To do without frames:',
+      '// silentLogin: false,',
+    )
+  }
   if (list(server, 'dpop_signing_alg_values_supported')?.includes('ES256')) {
     hints.push(
       '// Binds the tokens to a key of this browser (DPoP), if your APIs can do that as well:',
@@ -125,7 +146,7 @@ const hintLines = (server) => {
   if (typeof metadata['end_session_endpoint'] !== 'string') {
     hints.push(
       '// The server names no page that signs out. If it has one:',
-      '// logoutUrl: ({ clientId, postLogoutRedirectUri }) => …,',
+      "// logoutUrl: ({ clientId }) => 'https://login.example.com/logout?client_id=' + clientId,",
     )
   }
   return hints

@@ -276,6 +276,14 @@ describe('the worker script for', () => {
     ['Auth0', 'https://shop.eu.auth0.com/', {}, /\/\/ authorizationParams: \{ audience:/],
     ['Entra ID', 'https://login.microsoftonline.com/1/v2.0', {}, /api:\/\//],
     ['Okta without a custom server', 'https://dev-1.okta.com', {}, /\/oauth2\/default/],
+    ['Cognito', 'https://cognito-idp.eu-west-1.amazonaws.com/pool', {}, /\/\/ silentLogin: false/],
+    ['Oracle', 'https://identity.oraclecloud.com/', {}, /\/\/ trustedAudiences: \['https:/],
+    [
+      'a server without prompt=none',
+      'https://a.example',
+      { prompt_values_supported: ['login'] },
+      /\/\/ silentLogin: false/,
+    ],
     ['any other with offline_access', 'https://a.example', {}, /\/\/ .*prompt: 'consent'/],
     [
       'DPoP',
@@ -308,6 +316,9 @@ describe('the worker script for', () => {
     const { text, options } = script(issuer, more)
     expect(text).toMatch(words)
     expect(Object.keys(options)).toEqual(['issuer', 'clientId', 'apis', 'scope'])
+    // An option in a comment works as it stands there.
+    const used = text.replaceAll(/^ {2}\/\/ (?=\w+: .*,$)/gm, '  ')
+    expect(Object.keys(start(used)).length).toBeGreaterThanOrEqual(4)
   })
 
   test('a plain server has no comment on what it does not offer', () => {
