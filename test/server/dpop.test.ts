@@ -510,11 +510,11 @@ describe('the key', () => {
     const worker = start({ store })
     await worker.signIn()
     const { refreshToken } = await worker.record()
-    // The other one cannot sign in now, and writes that down.
+    // The other one has no page to sign in with now.
     const pages = browser.pages.splice(0)
     const other = start({ store })
     expect((await other.send(new Request(api), '')).type).toBe('error')
-    expect(await worker.record()).toMatchObject({ loginRequired: true, refreshToken })
+    expect(await worker.record()).toMatchObject({ refreshToken })
     browser.pages.push(...pages)
     expect((await worker.fetch()).status).toBe(200)
     await worker.pageCalls.renew()
