@@ -510,12 +510,12 @@ describe('the key', () => {
     const worker = start({ store })
     await worker.signIn()
     const { refreshToken } = await worker.record()
-    // The other one has no page to sign in with now.
-    const pages = browser.pages.splice(0)
+    // The other one cannot sign in now, and writes that down.
+    const pages = browser.pages.splice(0, Infinity, fakePage({ topLevel: false }))
     const other = start({ store })
     expect((await other.send(new Request(api), '')).type).toBe('error')
-    expect(await worker.record()).toMatchObject({ refreshToken })
-    browser.pages.push(...pages)
+    expect(await worker.record()).toMatchObject({ loginRequired: true, refreshToken })
+    browser.pages.splice(0, 1, ...pages)
     expect((await worker.fetch()).status).toBe(200)
     await worker.pageCalls.renew()
     expect(refreshes({ server })).toHaveLength(1)
