@@ -54,6 +54,8 @@ export interface World {
   /** Infinity while it is offline. */
   onlineSince: number
   isDiskFull: boolean
+  /** When the disk last refused a write. */
+  refusedAt: number
   isDiskSlow: boolean
   diskSlowUntil: number
   /** ms by which the device's clock is wrong. */
@@ -87,12 +89,15 @@ export const createWorld = (
   const reached = new Map<string, number>()
   const tabs: Tab[] = []
   let requests = 0
+  let committedAt = 0
   const clock = { error: 0, setAt: Number.NEGATIVE_INFINITY }
 
   const isLongSince = (time: number) => scheduler.time() - time > aWhile
   const couldSignInSilently = () =>
     isLongSince(world.onlineSince) &&
     tabs.some((tab) => tab.isHere() && !tab.isFrozen && isLongSince(tab.hereSince()))
+  // What was kept in memory meanwhile is written with the next change.
+  const diskRefused = () => !isLongSince(world.refusedAt) || world.refusedAt > committedAt
   // What has piled up on a slow disk takes a while.
   const readingTime = () =>
     world.isDiskSlow || !isLongSince(world.diskSlowUntil) ? slowReadingTime : 0
@@ -101,7 +106,7 @@ export const createWorld = (
     scheduler,
     server,
     {
-      ...{ couldSignInSilently, rotationGrace },
+      ...{ couldSignInSilently, diskRefused, rotationGrace },
       now: () => world.now(),
       isClockSteady: () => isLongSince(clock.setAt),
       isClockRight: () => clock.error === 0 && isLongSince(clock.setAt),
@@ -147,8 +152,14 @@ export const createWorld = (
   )
   const database = createDatabase(createChance(seed, 'disk'), {
     scheduler,
-    isFull: () => world.isDiskFull,
-    onCommit: invariants.committed,
+    isFull: () => {
+      if (world.isDiskFull) world.refusedAt = scheduler.time()
+      return world.isDiskFull
+    },
+    onCommit: (record, owner) => {
+      invariants.committed(record, owner)
+      committedAt = scheduler.time()
+    },
   })
 
   const world: World = {
@@ -164,6 +175,7 @@ export const createWorld = (
     },
     onlineSince: 0,
     isDiskFull: false,
+    refusedAt: Number.NEGATIVE_INFINITY,
     isDiskSlow: false,
     diskSlowUntil: Number.NEGATIVE_INFINITY,
     get clockError() {
