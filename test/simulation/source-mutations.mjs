@@ -33,8 +33,8 @@ export const sourceMutations = {
   },
   'frames count on after an unknown outcome': {
     file: 'sw/token/refresh.ts',
-    from: '{ silentLoginFailed: undefined }',
-    to: '{}',
+    from: 'silentLoginFailed: undefined',
+    to: '',
     test: {
       file: 'test/token/refresh-record.test.ts',
       title: 'are forgotten once a refresh gets no answer: it was the server',
@@ -80,8 +80,8 @@ export const sourceMutations = {
   },
   'a failed refresh makes no pause': {
     file: 'sw/token/refresh.ts',
-    from: ': pause(known, answer.retryAfter)',
-    to: ': known',
+    from: 'const { pause } = session',
+    to: 'const pause = (record) => record',
   },
   'a newer token is overlooked': {
     file: 'sw/token/renewal.ts',
@@ -90,8 +90,8 @@ export const sourceMutations = {
   },
   'pauses are not kept': {
     file: 'sw/token/renewal.ts',
-    from: 'if (isPausing(record, impatient)) return notNow()',
-    to: '',
+    from: 'return notNow()',
+    to: 'void 0',
   },
   'the grace of the server is forgotten': {
     file: 'sw/token/renewal.ts',
