@@ -125,7 +125,7 @@ export function createRefresh({ server, session, platform: { now }, note }: Part
   ): Promise<RefreshOutcome> => {
     // On disk before anything else: the server no longer takes the old token.
     const stored = await changeSame(record, (current) =>
-      withTokens({ ...current, refreshSentAt: undefined }, tokens),
+      withTokens({ ...current, refreshSentAt: undefined, retry: undefined }, tokens),
     )
     unsaved = undefined
     if (stored?.accessToken !== tokens.accessToken) {

@@ -136,8 +136,8 @@ export function createRenewal({
       return await exclusively(() => renewLocked(request))
     } catch (cause) {
       const error = asTokenError(cause, 'worker_timeout', 'Renewing failed.')
-      // A timeout is expected. A storage failure is not: report it.
-      if (error.code !== 'timeout') await session.reportProblem(error).catch(() => {})
+      // No cause but this one would say it: storage that fails, a lock that somebody keeps.
+      await session.reportProblem(error).catch(() => {})
       return { kind: 'unavailable', error }
     }
   }

@@ -72,11 +72,12 @@ describe('when the refresh token is dead', () => {
     expect(hinted).toEqual([true, false])
     // The hint is a new one by now, until the server changes its key once more.
     await world.as.rotateSigningKey()
-    await page
-      .evaluate(() => window.auth.logout({ returnTo: '/bye' }).catch(() => {}))
-      .catch(() => {})
-    await page.waitForURL(`${world.url}bye`)
-    const [logout] = requestsTo(world.as, '/session/end')
+    await page.evaluate(() => {
+      window.auth.logout({ returnTo: '/other' }).catch(() => {})
+    })
+    await page.click('button[name=logout]')
+    await page.waitForURL(`${world.url}other`)
+    const logout = world.as.requests.find(({ path }) => path === '/session/end')
     expect(logout?.query).not.toContain('id_token_hint=')
     expect(logout?.query).toContain('client_id=')
   })

@@ -511,11 +511,11 @@ describe('the key', () => {
     await worker.signIn()
     const { refreshToken } = await worker.record()
     // The other one cannot sign in now, and writes that down.
-    const pages = browser.pages.splice(0)
+    const pages = browser.pages.splice(0, Infinity, fakePage({ topLevel: false }))
     const other = start({ store })
     expect((await other.send(new Request(api), '')).type).toBe('error')
     expect(await worker.record()).toMatchObject({ loginRequired: true, refreshToken })
-    browser.pages.push(...pages)
+    browser.pages.splice(0, 1, ...pages)
     expect((await worker.fetch()).status).toBe(200)
     await worker.pageCalls.renew()
     expect(refreshes({ server })).toHaveLength(1)

@@ -506,7 +506,7 @@ describe('a silent login', () => {
   test('sets nothing of the protocol, whatever a script writes into the record (AR-13)', async () => {
     const { leave, silent } = await ready()
     const { url } = await leave({ ...silent, params: { redirect_uri: 'https://evil.example/' } })
-    expect(url).toBe(`${app}tokenward/done.html#`)
+    expect(url).toBe(`${app}here#`)
   })
 
   test('renews the session, and ends in an empty page (SI-10)', async () => {

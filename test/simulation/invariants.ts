@@ -32,8 +32,9 @@ export const createInvariants = (
   }
 
   const calls = watchCalls(scheduler, () => readingTime() > 0, fail)
+  const { isClockRight, diskRefused } = surroundings
   const isLoggingOut = (owner: Owner) => calls.of(owner, 'logout', 60_000).length > 0
-  const sessions = watchSessions(scheduler, server, isLoggingOut, fail)
+  const sessions = watchSessions(scheduler, server, { isLoggingOut, diskRefused }, fail)
   const { active, record } = sessions
   const renewals = watchRenewals(scheduler, surroundings, {
     activeRecord: active,
@@ -48,7 +49,6 @@ export const createInvariants = (
     renewals.hasAskedForFrame,
     fail,
   )
-  const { isClockRight } = surroundings
   const revocations = watchRevocations(scheduler, server, { record, isClockRight, fail })
   const subject = () => active()?.subject
   const requests = watchRequests(scheduler, server, readingTime, subject, fail)

@@ -11,6 +11,9 @@ import type { Owner } from './scheduler.js'
 /** After three hidden frames that brought nothing there need be none for five minutes. ms */
 const silentLoginRests = { after: 3, for: 300_000 }
 
+/** ms of nothing but refusals in other words, after which a refresh token counts as refused */
+const proofAfter = 120_000
+
 /** What decides whether a token of unknown outcome may be sent again. */
 export interface Surroundings {
   /** The device's clock. */
@@ -31,7 +34,7 @@ export interface Surroundings {
 
 export const watchRefreshTokens = (
   server: ModelServer,
-  { now, couldSignInSilently, diskRefused, rotationGrace }: Surroundings,
+  { now, isClockSteady, couldSignInSilently, diskRefused, rotationGrace }: Surroundings,
   activeRecord: () => ActiveRecord | undefined,
   /** Has this worker asked for a hidden frame since it got the lock? */
   hasAskedForFrame: (owner: Owner) => boolean,
@@ -46,6 +49,8 @@ export const watchRefreshTokens = (
   const settled = new Set<string>()
   /** What workers have got, by a refresh or by a sign-in. */
   const received = new Map<string, 'refresh' | 'sign-in'>()
+  /** When a row of other refusals than `invalid_grant` began, and when the last one came. */
+  const refusals = new Map<string, { first: number; last: number }>()
   /** Sent while nothing could be written. */
   const unwritten = new Set<string>()
 
@@ -76,6 +81,16 @@ export const watchRefreshTokens = (
     return parent !== undefined && unwritten.has(parent) && isHeir(parent, old)
   }
 
+  /** An answer that is neither tokens nor "later" is a refusal, maybe; a row of them is one. */
+  const noteRefusal = (token: string, answer: Answer) => {
+    const { status, body = '' } = answer
+    const isUnreadable = body.startsWith('{"') && bodyOf(answer)['access_token'] === undefined
+    const isOne = (status >= 400 && status < 500 && status !== 429) || isUnreadable
+    if (!isOne) return void refusals.delete(token)
+    const first = Math.min(refusals.get(token)?.first ?? now(), now())
+    refusals.set(token, { first, last: now() })
+  }
+
   return {
     /** Is one at the server, with a worker that waits for the answer? */
     underWay: (): 'first' | 'again' | undefined => {
@@ -103,6 +118,7 @@ export const watchRefreshTokens = (
         return
       }
       const { access_token: accessToken, refresh_token: next, error } = bodyOf(answer)
+      noteRefusal(token, answer)
       if (answer.status === 200 && typeof accessToken === 'string') {
         unknown.delete(token)
         if (typeof next !== 'string') return
@@ -121,7 +137,9 @@ export const watchRefreshTokens = (
       if (old === next) return
       if (old !== undefined && answered.has(old)) settled.add(old)
       if (next === undefined) {
-        if (answered.get(old!) !== 'refused') fail(`${old} was dropped, but not for the server`)
+        const { first = 0, last = 0 } = refusals.get(old!) ?? {}
+        const isRefused = answered.get(old!) === 'refused' || last - first >= proofAfter
+        if (!isRefused && isClockSteady()) fail(`${old} was dropped, but not for the server`)
         return
       }
       const from = received.get(next)

@@ -48,7 +48,7 @@ const meaningOf = (exchange: Exchange, answer: Answer | undefined) => {
   if (answer.status === 200) {
     const isJson = answer.headers?.['content-type'] === 'application/json'
     if (!isJson) return 'not acted'
-    return typeof accessToken === 'string' ? 'tokens' : 'unknown'
+    return typeof accessToken === 'string' ? 'tokens' : 'unreadable'
   }
   if (error === 'invalid_grant') return 'refused'
   if ([408, 429, 503, 511].includes(answer.status)) return 'not acted'
@@ -57,7 +57,7 @@ const meaningOf = (exchange: Exchange, answer: Answer | undefined) => {
 
 export const watchRenewals = (
   scheduler: Scheduler,
-  { now, isClockSteady, isOnline, rotationGrace, leeway }: Surroundings,
+  { now, isClockSteady, isOnline, diskRefused, rotationGrace, leeway }: Surroundings,
   {
     activeRecord,
     openCalls,
@@ -150,9 +150,12 @@ export const watchRenewals = (
       case 'not acted':
         return (was, is) =>
           is.refreshSentAt === sent ? pauses(was, is) : 'decides nothing, but the intent differs'
+      case 'unreadable':
       case 'unknown':
         return (was, is) => {
           if (is.refreshSentAt !== was.refreshSentAt) return 'is unknown, but the intent is gone'
+          // It may be what the server says each time.
+          if (meaning === 'unreadable') return undefined
           if (is.silentLoginFailed) return 'is unknown, but frames from before still count'
           return pauses(was, is)
         }
@@ -191,21 +194,23 @@ export const watchRenewals = (
       const turn = turnOf(owner)
       turn.expects = undefined
       let isOver = false
-      turn.last ??= undefined
       begins('refresh', owner, () => isOver)
       const record = activeRecord()
       if (record?.refreshToken === token && !turn.isOvertaken) {
         checkNeed(`${token} was sent`, owner, record)
         checkPause(`${token} was sent`, owner, record)
       }
-      const sentBefore = turn.last?.was.refreshSentAt
+      const { last } = turn
       /** The answer comes, or it is known that there will be none. */
       return (exchange: Exchange, answer?: Answer) => {
         isOver = true
         const status = answer?.status ?? 0
-        if (status >= 400 && status < 500) turn.isRefused = true
-        if (turns.get(owner) !== turn) return
-        turn.expects = expectationAfter(token, exchange, { answer, sent: sentBefore })
+        const isUnreadable = meaningOf(exchange, answer) === 'unreadable'
+        if (isUnreadable || (status >= 400 && status < 500)) turn.isRefused = true
+        const sent = last?.was.refreshSentAt
+        if (turns.get(owner) === turn && last) {
+          turn.expects = expectationAfter(token, exchange, { answer, sent })
+        }
         const accessToken = answer && bodyOf(answer)['access_token']
         if (typeof accessToken === 'string') refreshed.add(accessToken)
       }
@@ -218,6 +223,13 @@ export const watchRenewals = (
       const isNew = was.accessToken !== is.accessToken
       if (isNew) tokenSince = scheduler.time()
       const isSignIn = isNew && is.accessToken !== undefined && !refreshed.has(is.accessToken)
+      // Several changes at once, of which the disk would not take the first ones.
+      if (diskRefused()) {
+        for (const turn of turns.values()) {
+          Object.assign(turn, { isOvertaken: true, last: undefined, expects: undefined })
+        }
+        return
+      }
       const isSame = was.refreshToken === is.refreshToken
       const [before, after] = [was.refreshSentAt, is.refreshSentAt]
       if (isSame && before !== undefined && after !== undefined && before !== after) {

@@ -44,7 +44,10 @@ const describe = (record: SessionRecord): string =>
 export const watchSessions = (
   scheduler: Scheduler,
   server: ModelServer,
-  isLoggingOut: (owner: Owner) => boolean,
+  {
+    isLoggingOut,
+    diskRefused,
+  }: { isLoggingOut: (owner: Owner) => boolean; diskRefused: () => boolean },
   fail: (what: string) => void,
 ) => {
   let record: SessionRecord | undefined
@@ -138,6 +141,8 @@ export const watchSessions = (
 
     /** A worker sends a request with this token. */
     usedAtApi: (accessToken: string) => {
+      // What the disk does not take is in the memory of the worker.
+      if (diskRefused()) stored.add(accessToken)
       if (!stored.has(accessToken)) fail(`${accessToken} is used, but it is not on the disk`)
     },
 

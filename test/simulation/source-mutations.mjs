@@ -18,8 +18,8 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 export const sourceMutations = {
   'the intent outlives the answer': {
     file: 'sw/token/refresh.ts',
-    from: 'withTokens({ ...current, refreshSentAt: undefined }, tokens),',
-    to: 'withTokens(current, tokens),',
+    from: 'withTokens({ ...current, refreshSentAt: undefined, retry: undefined }, tokens),',
+    to: 'withTokens({ ...current, retry: undefined }, tokens),',
   },
   'the intent moves with each send': {
     file: 'sw/token/refresh.ts',
@@ -33,8 +33,8 @@ export const sourceMutations = {
   },
   'frames count on after an unknown outcome': {
     file: 'sw/token/refresh.ts',
-    from: '{ silentLoginFailed: undefined }',
-    to: '{}',
+    from: 'silentLoginFailed: undefined',
+    to: '',
     test: {
       file: 'test/token/refresh-record.test.ts',
       title: 'are forgotten once a refresh gets no answer: it was the server',
@@ -80,8 +80,8 @@ export const sourceMutations = {
   },
   'a failed refresh makes no pause': {
     file: 'sw/token/refresh.ts',
-    from: ': pause(known, answer.retryAfter)',
-    to: ': known',
+    from: 'const { pause } = session',
+    to: 'const pause = (record) => record',
   },
   'a newer token is overlooked': {
     file: 'sw/token/renewal.ts',
@@ -90,8 +90,8 @@ export const sourceMutations = {
   },
   'pauses are not kept': {
     file: 'sw/token/renewal.ts',
-    from: 'if (isPausing(record, impatient)) return notNow()',
-    to: '',
+    from: 'return notNow()',
+    to: 'void 0',
   },
   'the grace of the server is forgotten': {
     file: 'sw/token/renewal.ts',
@@ -133,8 +133,8 @@ export const sourceMutations = {
   },
   'a sign-in that is too late is not revoked': {
     file: 'sw/sign-in/callback.ts',
-    from: '        await server.revoke(answer.refreshToken)',
-    to: '{}',
+    from: 'if (isNobodys && answer.refreshToken) await server.revoke(answer.refreshToken)',
+    to: '',
   },
   'the tokens of the last user live on': {
     file: 'sw/sign-in/callback.ts',

@@ -89,13 +89,15 @@ export const createWorld = (
   const reached = new Map<string, number>()
   const tabs: Tab[] = []
   let requests = 0
+  let committedAt = 0
   const clock = { error: 0, setAt: Number.NEGATIVE_INFINITY }
 
   const isLongSince = (time: number) => scheduler.time() - time > aWhile
   const couldSignInSilently = () =>
     isLongSince(world.onlineSince) &&
     tabs.some((tab) => tab.isHere() && !tab.isFrozen && isLongSince(tab.hereSince()))
-  const diskRefused = () => !isLongSince(world.refusedAt)
+  // What was kept in memory meanwhile is written with the next change.
+  const diskRefused = () => !isLongSince(world.refusedAt) || world.refusedAt > committedAt
   // What has piled up on a slow disk takes a while.
   const readingTime = () =>
     world.isDiskSlow || !isLongSince(world.diskSlowUntil) ? slowReadingTime : 0
@@ -154,7 +156,10 @@ export const createWorld = (
       if (world.isDiskFull) world.refusedAt = scheduler.time()
       return world.isDiskFull
     },
-    onCommit: invariants.committed,
+    onCommit: (record, owner) => {
+      invariants.committed(record, owner)
+      committedAt = scheduler.time()
+    },
   })
 
   const world: World = {

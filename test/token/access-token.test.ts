@@ -286,7 +286,7 @@ describe('one renewal', () => {
   })
 
   test('waits 20 s for one of another worker, and then gives up for now (RF-01)', async () => {
-    const { browser, get, platform, store, server } = await createWorld()
+    const { browser, get, platform, store, server, events } = await createWorld()
     browser.setClock(hour)
     let release = () => {}
     void platform.lock(
@@ -297,6 +297,8 @@ describe('one renewal', () => {
     const result = get()
     await browser.pass(20_000)
     expect(await result).toMatchObject({ kind: 'unavailable', error: { code: 'timeout' } })
+    // A lock that somebody never gives back would fail requests for ever, and nobody would know.
+    expect(events).toMatchObject([{ type: 'problem', error: { code: 'timeout' } }])
     release()
     await settle()
     expect(server.tokenRequests()).toEqual([])
@@ -1213,10 +1215,11 @@ describe('a refresh token that is refused in other words than invalid_grant', ()
     expect((await stored()).retry?.refused).toEqual({ first: now, last: now })
   })
 
-  test('starts anew with a token that is taken', async () => {
-    const { renewal, stored } = await createWorld({ record: longRefused })
+  test('is as good as before once it is taken, also where the server does not rotate', async () => {
+    const options = { server: { rotate: false }, record: longRefused }
+    const { renewal, stored, before } = await createWorld(options)
     await renewal.renew({ spoiled: 'access-token-0' })
-    expect((await stored()).retry).toBeUndefined()
+    expect(await stored()).toMatchObject({ retry: undefined, refreshToken: before.refreshToken })
   })
 
   test('offers the user a sign-in in a day of requests, and asks for one once', async () => {
