@@ -134,7 +134,9 @@ describe('an answer that is lost on a connection that was used before', () => {
     expect(silentAttempts(strict)).toHaveLength(1)
     expect(requestsTo(strict.api, '/me')).toMatchObject([{ authorization: 'none' }])
     await heard(page, 'signed-out ended')
-    expect(await eventsOf(page, 'signed-out')).toEqual([{ type: 'signed-out', reason: 'ended' }])
+    expect(await eventsOf(page, 'signed-out')).toEqual([
+      { type: 'signed-out', reason: 'ended', code: 'consent_required' },
+    ])
     expect(await sessionIn(page)).toBe(undefined)
     expect(await recordIn(strict, page)).toMatchObject({ status: 'ended', reason: 'ended' })
     // And with the user there, it is as ever.

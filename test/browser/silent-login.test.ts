@@ -229,7 +229,7 @@ describe('when a refresh is no way', () => {
 })
 
 describe('a definitive no', () => {
-  const ended = { type: 'signed-out', reason: 'ended' }
+  const ended = { type: 'signed-out', reason: 'ended', code: 'login_required' }
 
   test("login_required: every tab is told once, the request gets the API's own 401 (SE-12)", async () => {
     const context = await world.newProfile()
@@ -269,7 +269,7 @@ describe('a definitive no', () => {
     await shiftClock(page, hour)
     world.as.forgetGrants()
     expect(await me(page)).toMatchObject({ status: 401 })
-    expect(await eventsOf(page, 'signed-out')).toEqual([ended])
+    expect(await eventsOf(page, 'signed-out')).toEqual([{ ...ended, code: 'consent_required' }])
     expect(silentAttempts()).toHaveLength(1)
   })
 
@@ -333,7 +333,9 @@ describe('with an authorization endpoint that can be told what to answer', () =>
       const page = await openSpent()
       door.refuse(error)
       expect(await me(page)).toMatchObject({ status: 401 })
-      expect(await eventsOf(page, 'signed-out')).toEqual([{ type: 'signed-out', reason: 'ended' }])
+      expect(await eventsOf(page, 'signed-out')).toEqual([
+        { type: 'signed-out', reason: 'ended', code: error },
+      ])
     },
   )
 
