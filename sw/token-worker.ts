@@ -57,12 +57,10 @@ const start = (
 }
 
 /** Clears up, once in the life of a worker. */
-const tidy = async ({ config, store, session, apiParts: { forget } }: Parts): Promise<void> => {
-  await store.tidy(config.authUrls.login)
-  if (!forget) return
-  // The worker may have been stopped right after the session's end.
-  const record = await session.read()
-  if (record?.status === 'ended') await forget(record.reason)
+const tidy = async ({ config, store, apiParts }: Parts): Promise<void> => {
+  await store.tidy(config.authUrls.login).catch(() => {})
+  // A session may have ended while the worker was not running.
+  await apiParts.forget?.()
 }
 
 /** Answers fetch events; false if an event is not ours. */

@@ -10,6 +10,8 @@ export interface QueueEntry {
   user: string | undefined
   /** When it was queued, ms since 1970; NaN likewise. */
   at: number
+  /** The last sign-out then. */
+  lastSignOut?: string
 }
 
 /** The entries of a queue, in order, on the disk. */
@@ -17,7 +19,10 @@ export interface QueueEntries {
   all(): Promise<QueueEntry[]>
   size(): Promise<number>
   /** `isFirst`: before all that are there, rather than after them. */
-  add(request: StoredRequest, by: { user: string; at: number; isFirst: boolean }): Promise<void>
+  add(
+    request: StoredRequest,
+    by: Pick<QueueEntry, 'user' | 'at' | 'lastSignOut'> & { isFirst: boolean },
+  ): Promise<void>
   delete(id: number): Promise<void>
 }
 
@@ -35,8 +40,8 @@ const requestOf = ({ requestData }: Stored): Request | undefined => {
 }
 
 const entryOf = (stored: Stored): QueueEntry => {
-  const { user, at } = Object(stored.metadata) as Partial<QueueEntry>
-  return { id: stored.id, request: requestOf(stored), user, at: Number(at) }
+  const { user, at, lastSignOut } = Object(stored.metadata) as Partial<QueueEntry>
+  return { id: stored.id, request: requestOf(stored), user, at: Number(at), lastSignOut }
 }
 
 /** Reads the request, body and all, to keep it. */
@@ -67,8 +72,8 @@ export function createQueueEntries(tag: string): QueueEntries {
 
     size: () => onDisk((store) => store.size()),
 
-    add: async (requestData, { user, at, isFirst }) => {
-      const entry = { requestData, timestamp: at, metadata: { user, at } }
+    add: async (requestData, { isFirst, ...metadata }) => {
+      const entry = { requestData, timestamp: metadata.at, metadata }
       await onDisk(async (store) =>
         isFirst && (await store.size()) > 0 ? store.unshiftEntry(entry) : store.pushEntry(entry),
       )

@@ -1,4 +1,5 @@
-/** What the record of a signed-in user says, and what it becomes. Pure. */
+/** What the record of a signed-in user says, and what it becomes. */
+import { randomId } from '../values/random-id.js'
 import { pauseAfter } from './backoff.js'
 import type { ActiveRecord, SessionRecord } from './records.js'
 
@@ -52,10 +53,20 @@ export const withPause = (
   return { ...record, retry: { failures, notBefore, asked } }
 }
 
-/** Whose profile this was, and that two users have used it, outlives a session. */
+/**
+ * Whose profile this was, that two users have used it, and what has ended, outlives a session. Ends
+ * have random names rather than numbers, so that a record that is made anew has other ones.
+ */
 export const inherit = (record: SessionRecord, from: SessionRecord | undefined): SessionRecord => {
   const { user = from?.user } = record
   const isOther = from !== undefined && from.user !== user
   const usersChanged = isOther || record.usersChanged || from?.usersChanged
-  return { ...record, user, usersChanged: usersChanged || undefined }
+  const isSignOut = from?.user !== user || (record.status === 'ended' && record.reason === 'logout')
+  return {
+    ...record,
+    user,
+    usersChanged: usersChanged || undefined,
+    lastEnd: isSignOut || record.status === 'ended' ? randomId() : from?.lastEnd,
+    lastSignOut: isSignOut ? randomId() : from?.lastSignOut,
+  }
 }

@@ -34,7 +34,7 @@ export interface WorkerSession extends StoredSession {
 /**
  * Creates the session. The pages in the worker's scope get its events.
  *
- * @param forget Drops what else is kept for the user, before pages get the end of the session
+ * @param forget Drops what else was kept for the user, before pages get the end of the session
  */
 export function createSession({
   config,
@@ -51,7 +51,7 @@ export function createSession({
   publish: (event: WireEvent) => Promise<void>
   note?: Note
   dpop?: KeyHolder
-  forget?: (reason: SignedOutReason) => Promise<unknown>
+  forget?: () => Promise<unknown>
 }): WorkerSession {
   const { now, random } = platform
   const stored = createStoredSession({ config, store, platform, dpop, forget })
@@ -73,7 +73,7 @@ export function createSession({
   const publishEnd = async (reason: SignedOutReason) => {
     renewing = false
     note?.('signed-out', { code: reason })
-    await forget?.(reason)
+    await forget?.()
     await publish({ type: 'signed-out', reason })
   }
 

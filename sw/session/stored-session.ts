@@ -1,4 +1,3 @@
-import type { SignedOutReason } from '../../src/shared/protocol.js'
 import type { Platform } from '../platform.js'
 import { ageOf } from '../values/age.js'
 import { inherit } from './active-record.js'
@@ -42,22 +41,11 @@ const keepUnusable = (wanted: SessionRecord | undefined, current: SessionRecord 
   return isSame ? { ...wanted, accessToken, refreshToken } : wanted
 }
 
-/** Another worker has ended the session: what only this worker has must not outlive it. */
-const followEnd = async (
-  user: string | undefined,
-  store: Pick<Store, 'read'>,
-  forget?: (reason: SignedOutReason) => Promise<unknown>,
-): Promise<void> => {
-  const record = await store.read()
-  if (record?.status === 'ended') await forget?.(record.reason)
-  else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
-}
-
 /**
  * Reads and changes the session record. Every change goes to the disk first, and is announced to
  * the other workers of this origin and their pages. The pages of this worker get events instead.
  *
- * @param forget Drops what else is kept for the user, when another worker has ended the session
+ * @param forget Drops what else was kept for the user, if the session has ended
  */
 export function createStoredSession({
   config: { root: scope },
@@ -70,7 +58,7 @@ export function createStoredSession({
   store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
   platform: Pick<Platform, 'now' | 'channel'>
   dpop?: KeyHolder
-  forget?: (reason: SignedOutReason) => Promise<unknown>
+  forget?: () => Promise<unknown>
 }): StoredSession {
   let memory: { record: SessionRecord | undefined } | undefined
   let lastUsed = 0
@@ -84,10 +72,12 @@ export function createStoredSession({
     memory = undefined
   }
 
+  // If another worker has ended the session, what only this worker has must not outlive it.
+  const follow = forget ?? (store.inMemory ? store.read : async () => {})
+
   const others = channel(store.name, () => {
-    const user = memory?.record?.user
     letGo()
-    if (store.inMemory || forget) followEnd(user, store, forget).catch(() => {})
+    follow().catch(() => {})
   })
 
   const lost = () => {
