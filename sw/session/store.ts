@@ -10,7 +10,14 @@ import {
   type StoredKeys,
   type StoredMetadata,
 } from './records.js'
-import { dpopShape, keysShape, metadataShape, sessionRecordIn } from './stored-shapes.js'
+import {
+  dpopShape,
+  keyShape,
+  keysShape,
+  metadataShape,
+  sessionRecordIn,
+  storedIn,
+} from './stored-shapes.js'
 import { createStoredTransactions, type StoredTransactions } from './stored-transactions.js'
 
 /** What the store needs of the configuration. */
@@ -85,15 +92,18 @@ const tokensOf = (record: object): typeof noTokens =>
 
 /** What is kept of the server, if it still has its shape. */
 const createPublished = (database: Database, now: Platform['now']): Published => {
-  const read = async <T>(key: ServerKey, shape: Shape): Promise<T | undefined> => {
-    const kept = await database.read('server', key)
-    return fits(kept, shape) ? (kept as T) : undefined
-  }
+  const read = async <T>(key: ServerKey, shape: Shape): Promise<T | undefined> =>
+    storedIn(await database.read('server', key), shape)
+
   return {
     readMetadata: () => read('metadata', metadataShape),
     writeMetadata: (metadata) => database.write('metadata', { metadata, fetchedAt: now() }),
     readKeys: () => read('keys', keysShape),
-    writeKeys: (keys) => database.write('keys', { keys, fetchedAt: now() }),
+    writeKeys: (published) => {
+      // One that a server publishes in a form of its own must not spoil the others.
+      const keys = published.filter((key) => fits(key, keyShape))
+      return database.write('keys', { keys, fetchedAt: now() })
+    },
     readDpop: () => read('dpop', dpopShape),
     writeDpop: (state) => database.write('dpop', state),
   }
