@@ -1,5 +1,5 @@
 import { asTokenError, type TokenError, toErrorData } from '../src/shared/errors.js'
-import type { WorkerCalls } from '../src/shared/protocol.js'
+import type { AuthPage, WorkerCalls } from '../src/shared/protocol.js'
 import { assemble, type Parts } from './assemble.js'
 import { type Arrival, arrivalOf } from './http/arrival.js'
 import type { TokenWorkerOptions } from './options/options.js'
@@ -9,6 +9,7 @@ import { browserPlatform, type Platform } from './platform.js'
 import type { Interception } from './request/intercept.js'
 import type { StaticRoutes } from './request/static-routes.js'
 import { emptyPage, probeAnswer, redirectBack, refusal } from './sign-in/auth-response.js'
+import { withTimeLimit } from './time-limit.js'
 import { createOrderCheck, type OrderCheck } from './worker-order.js'
 
 declare const self: ServiceWorkerGlobalScope
@@ -117,8 +118,24 @@ const answerOurs = (
       if (what.page !== 'done') return refusal()
       return order.isFirst() ? probeAnswer() : Response.error()
     case 'auth-navigation':
-      return parts.authPages(what.page, arrival)
+      return answerVisit(parts, what.page, arrival)
   }
+}
+
+/** ms. Longer than all that a visit may wait for, one after the other. */
+const visitLimit = 60_000
+
+/** Answers the visit of an auth page. One that takes too long ends in the app, and goes on behind. */
+const answerVisit = async (
+  { authPages, connected: { platform } }: Parts,
+  page: AuthPage,
+  arrival: Arrival,
+): Promise<Response> => {
+  const visit = authPages(page, arrival)
+  arrival.keepAlive(visit)
+  const response = await withTimeLimit(platform.wait, visitLimit, () => visit)
+  if (response) return response
+  throw new DOMException('The visit took too long.', 'TimeoutError')
 }
 
 /** The first part of the API's entry that answers, else the API itself. */

@@ -1,5 +1,7 @@
 import { QueueStore, StorableRequest } from 'workbox-background-sync'
 import { CANCEL_MARK } from '../../src/shared/protocol.js'
+import { withTimeLimit } from '../time-limit.js'
+import type { ConnectedWorker } from './api-part.js'
 
 /** A write that is kept on the disk. */
 export interface QueueEntry {
@@ -31,6 +33,9 @@ export type StoredRequest = Stored['requestData']
 
 type Stored = Awaited<ReturnType<QueueStore['getAll']>>[number]
 
+/** ms. Any page of the origin can block the database for as long as it likes. */
+const diskLimit = 6_000
+
 const requestOf = ({ requestData }: Stored): Request | undefined => {
   try {
     return new StorableRequest(requestData).toRequest()
@@ -54,17 +59,24 @@ export const toStored = async (request: Request): Promise<StoredRequest> => {
 }
 
 /** Opens the queue `tag` in the database that all of Workbox shares. */
-export function createQueueEntries(tag: string): QueueEntries {
+export function createQueueEntries(
+  tag: string,
+  { wait }: Pick<ConnectedWorker['platform'], 'wait'>,
+): QueueEntries {
   let store = new QueueStore(tag)
 
-  /** Workbox goes on with a connection that the browser has closed: once more, on a new one. */
   const onDisk = async <T>(use: (store: QueueStore) => Promise<T>): Promise<T> => {
-    try {
-      return await use(store)
-    } catch {
-      store = new QueueStore(tag)
-      return await use(store)
-    }
+    const done = await withTimeLimit(wait, diskLimit, async () => {
+      try {
+        return { value: await use(store) }
+      } catch {
+        // Workbox goes on with a connection that the browser has closed: once more, on a new one.
+        store = new QueueStore(tag)
+        return { value: await use(store) }
+      }
+    })
+    if (done) return done.value
+    throw new DOMException('Another connection blocks the database.', 'TimeoutError')
   }
 
   return {

@@ -91,7 +91,7 @@ const createQueue = ({
 }): Queue => {
   /** The name of the queue in the database that all of Workbox shares, and of its event. */
   const tag = `${worker.name} ${worker.scope} ${name}`
-  const entries = createQueueEntries(tag)
+  const entries = createQueueEntries(tag, worker.platform)
   /** The last write that a page has made: the next one waits for it. */
   let last: Promise<unknown> = Promise.resolve()
   /** The one of them that is on its way to the API. Nothing that is kept overtakes it. */

@@ -70,8 +70,9 @@ export interface Store extends Omit<StoredTransactions, 'dropOldTransactions'>, 
   ): Promise<RecordChange>
   /**
    * Clears up, once in the life of a worker: transactions that are too old, and the database that
-   * the worker at `place` had before its issuer or client was changed. That one is only deleted: to
-   * revoke its token would need the metadata of a server that is no longer configured.
+   * the worker at `place` had before its issuer or client was changed. Whose profile this was stays
+   * known, because of what the browser has cached. The rest is only deleted: to revoke its token
+   * would need the metadata of a server that is no longer configured.
    */
   tidy(place: string): Promise<void>
 }
@@ -198,7 +199,20 @@ export function createStore({
 
     tidy: async (place) => {
       await transactions.dropOldTransactions()
-      await database.replaceFormer(place)
+      await database.replaceFormer(place, async (former, raw) => {
+        const { user, usersChanged } = sessionRecordIn(raw) ?? {}
+        // Another server has other names for the same users.
+        const isSameServer = former.startsWith(`tokenward ${issuer} `)
+        const known = { user: isSameServer ? user : undefined, usersChanged }
+        if (known.user === undefined && !usersChanged) return
+        await update((current) =>
+          !current
+            ? { status: 'ended', generation: 0, reason: 'storage_cleared', ...known }
+            : usersChanged && !current.usersChanged
+              ? { ...current, usersChanged }
+              : undefined,
+        )
+      })
     },
   }
 }

@@ -268,6 +268,18 @@ describe('the database of Workbox', () => {
     await vi.waitFor(async () => expect(await store.size()).toBe(0))
   })
 
+  test('that a page blocks keeps no write from the API for longer than 6 s', async () => {
+    const { write, sent, waits } = createWorld()
+    const size = vi.spyOn(QueueStore.prototype, 'size')
+    size.mockReturnValue(new Promise(() => {}))
+    const answer = write('1')
+    await vi.waitFor(() => expect(waits.some(({ ms }) => ms === 6_000)).toBe(true))
+    expect(sent).toEqual([])
+    for (const { ms, end } of waits) if (ms === 6_000) end()
+    expect((await answer)?.status).toBe(200)
+    size.mockRestore()
+  })
+
   test('that fails altogether keeps no write from the API', async () => {
     const { write, sent } = createWorld()
     const size = vi.spyOn(QueueStore.prototype, 'size')

@@ -15,6 +15,7 @@ import { type FakePage, type Fetch, fakePage, settle } from '../support/fake-pla
 import {
   activeRecord,
   createUnitWorld,
+  holdDatabase,
   readDatabase,
   workingOptions,
 } from '../support/worker-parts.js'
@@ -571,6 +572,42 @@ describe('an auth page', () => {
     } finally {
       indexedDB.open = original
     }
+  })
+
+  test('ends in the app in 6 s where a page keeps the database busy, and requests fail (ST-07)', async () => {
+    const { start, browser, name } = createWorld()
+    await start().signIn()
+    const { release } = await holdDatabase(name)
+    const settled: string[] = []
+    const note = (name: string) => (result: unknown) => void settled.push(`${name} ${result}`)
+    for (const page of ['login', 'silent', 'callback', 'logout']) {
+      const url = `${app}tokenward/${page}.html?ticket=x&state=y&code=z`
+      start().navigate(url).then(note(page))
+    }
+    const { response } = start().dispatch(requestTo(api))
+    response?.then(({ type }) => note('api')(type))
+    const next = start()
+    next.call('session').catch(({ code }) => note('session')(code))
+    await browser.pass(6_000)
+    await vi.waitFor(() => expect(settled).toHaveLength(6))
+    expect(new Set(settled)).toEqual(
+      new Set([
+        ...[`login ${app}#`, `silent ${app}#`, `callback ${app}#`, `logout ${app}#`],
+        ...['api error', 'session storage_failed'],
+      ]),
+    )
+    await release()
+    await browser.pass(3_000)
+    expect(await next.fetchApi()).toEqual({ authorization: expect.stringMatching(/^Bearer /) })
+  })
+
+  test('ends in the app after a minute, whatever it waits for (CB-11)', async () => {
+    const dpop = () => ({ keyFor: () => new Promise(() => {}) })
+    const { start, browser } = createWorld({ dpop: dpop as never })
+    const { navigate } = start()
+    const landed = navigate(`${app}tokenward/login.html?ticket=x`)
+    await browser.pass(60_000)
+    expect(await landed).toBe(`${app}#`)
   })
 
   test('never reaches the network, whichever step of an arrival throws (CB-11)', async () => {
