@@ -125,12 +125,16 @@ export function createAuthorizationServer({
       redirectUri: authUrls.callback,
     }),
 
-    authorizationUrl: async (request) =>
-      await buildAuthorizationUrl({ config, as: await metadata(), exchange, request }),
+    authorizationUrl: async (request) => {
+      // Without a user who waits, nothing is worth a further request.
+      const isSilent = request.params['prompt'] === 'none'
+      const as = await (isSilent ? metadata : source.getFresh)()
+      return await buildAuthorizationUrl({ config, as, exchange, request })
+    },
 
     revoke: async (refreshToken) => {
       try {
-        const { revocation_endpoint: url } = await metadata()
+        const { revocation_endpoint: url } = await source.getFresh()
         if (!url) return
         await exchange.postForm({
           url,
@@ -161,7 +165,7 @@ export function createAuthorizationServer({
         .catch(() => false),
 
     logoutUrl: async (state, idToken = '') => {
-      const { end_session_endpoint: endpoint } = await metadata()
+      const { end_session_endpoint: endpoint } = await source.getFresh()
       const context: LogoutContext = { clientId, postLogoutRedirectUri: authUrls.logout }
       if (!endpoint) return config.logoutUrl?.(context)
       return endSessionUrl(endpoint, { ...context, state, idToken })

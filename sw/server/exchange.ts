@@ -55,6 +55,7 @@ export interface Exchange {
     what: 'metadata' | 'keys'
     url: string
     headers?: HeadersInit
+    limit?: number
   }): Promise<Record<string, unknown>>
 }
 
@@ -114,7 +115,7 @@ export function createExchange({
     postForm: ({ params, headers = acceptJson, ...message }) =>
       send({ ...message, init: { method: 'POST', body: new URLSearchParams(params), headers } }),
 
-    readDocument: async ({ what, url, headers }) => {
+    readDocument: async ({ what, url, headers, limit }) => {
       const code = 'metadata_unreachable'
       const read = async (response: Response) => {
         if (response.ok) return parseObject(await readBody(response, code))
@@ -124,7 +125,7 @@ export function createExchange({
             'option issuer the metadata itself.',
         )
       }
-      const found = await send({ url, init: { headers }, read, unreachable: code })
+      const found = await send({ url, init: { headers }, read, limit, unreachable: code })
       if (!found) throw new TokenError(code, `${issuer} sent ${what} that is not JSON.`)
       return found
     },

@@ -5,6 +5,7 @@ import { endpointOf } from '../http/server-path.js'
 import type { Platform } from '../platform.js'
 import { activeOf } from '../session/records.js'
 import type { Store } from '../session/store.js'
+import { singleFlight } from '../single-flight.js'
 import { ageOf } from '../values/age.js'
 import { must } from '../values/must.js'
 import { acceptJson, type Exchange } from './exchange.js'
@@ -25,6 +26,11 @@ export interface MetadataConfig {
 export interface MetadataSource {
   /** The metadata: given, remembered, stored for a day, or discovered; an old one if need be. */
   get(): Promise<AuthorizationServerMetadata>
+  /**
+   * The metadata as the server has it now, if this worker can get it: a script may have taken
+   * something off the stored ones.
+   */
+  getFresh(): Promise<AuthorizationServerMetadata>
   /** The endpoints that never get a token (see `endpointOf`); empty until they are known. */
   endpoints(): readonly string[]
   /** Takes the endpoints from the stored metadata, however old, without asking the server. */
@@ -33,6 +39,8 @@ export interface MetadataSource {
 
 /** ms */
 const metadataLife = 24 * 3_600_000
+/** ms. There are others that will do. */
+const freshLimit = 5_000
 
 const urlsInUse =
   /^(authorization|token|revocation|end_session|pushed_authorization_request)_endpoint$|^jwks_uri$/
@@ -97,6 +105,8 @@ export function createMetadataSource({
   const { issuer } = config
   let known: AuthorizationServerMetadata | undefined
   let endpoints: readonly string[] = []
+  /** It comes from the configuration, or from the server to this worker. */
+  let isFresh = config.metadata !== undefined
 
   const remember = (metadata: AuthorizationServerMetadata) => {
     known = metadata
@@ -120,16 +130,19 @@ export function createMetadataSource({
     return endpointsOf(metadata).every(isAtIssuer) ? { ...stored, metadata } : undefined
   }
 
-  const discover = async (): Promise<AuthorizationServerMetadata> => {
+  const discover = async (limit?: number): Promise<AuthorizationServerMetadata> => {
     const url = new URL(issuer)
     url.pathname = `${url.pathname}/.well-known/openid-configuration`.replace('//', '/')
-    const document = { what: 'metadata', url: url.href, headers: acceptJson } as const
+    const document = { what: 'metadata', url: url.href, headers: acceptJson, limit } as const
     return checkMetadata(await exchange.readDocument(document), config)
   }
 
   /** @param former The stored metadata, whose endpoints all lie at the issuer */
-  const refetch = async (former: object | undefined): Promise<AuthorizationServerMetadata> => {
-    const discovered = await discover()
+  const refetch = async (
+    former: object | undefined,
+    limit?: number,
+  ): Promise<AuthorizationServerMetadata> => {
+    const discovered = await discover(limit)
     const { token_endpoint: endpoint } = discovered
     // A signed-out user has nothing to lose that a first visit would not lose as well.
     const isMove = former && !isAtIssuer(endpoint as string)
@@ -141,8 +154,26 @@ export function createMetadataSource({
       )
     }
     await store.writeMetadata(discovered).catch(() => {})
+    isFresh = true
     return remember(discovered)
   }
+
+  const get = async (): Promise<AuthorizationServerMetadata> => {
+    if (known) return known
+    const stored = await readStored().catch(() => undefined)
+    if (stored && ageOf(stored.fetchedAt, now()) < metadataLife) return remember(stored.metadata)
+    try {
+      return await refetch(stored)
+    } catch (error) {
+      if (!stored || !(error instanceof TokenError)) throw error
+      if (!error.transient) await reportProblem?.(error)
+      return remember(stored.metadata)
+    }
+  }
+
+  const refresh = singleFlight(async () =>
+    refetch(await readStored().catch(() => undefined), freshLimit),
+  )
 
   return {
     endpoints: () => endpoints,
@@ -152,17 +183,12 @@ export function createMetadataSource({
       if (stored) endpoints = endpointsOf(stored.metadata)
     },
 
-    get: async () => {
-      if (known) return known
-      const stored = await readStored().catch(() => undefined)
-      if (stored && ageOf(stored.fetchedAt, now()) < metadataLife) return remember(stored.metadata)
-      try {
-        return await refetch(stored)
-      } catch (error) {
-        if (!stored || !(error instanceof TokenError)) throw error
-        if (!error.transient) await reportProblem?.(error)
-        return remember(stored.metadata)
-      }
+    getFresh: async () => {
+      const usable = await get()
+      // An outage leaves it at what is stored.
+      return isFresh ? usable : await refresh().catch(() => usable)
     },
+
+    get,
   }
 }
