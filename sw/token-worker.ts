@@ -1,5 +1,5 @@
 import { asTokenError, type TokenError, toErrorData } from '../src/shared/errors.js'
-import type { WorkerCalls } from '../src/shared/protocol.js'
+import type { AuthPage, WorkerCalls } from '../src/shared/protocol.js'
 import { assemble, type Parts } from './assemble.js'
 import { type Arrival, arrivalOf, isInFrame } from './http/arrival.js'
 import type { ExtendableEvent, ExtendableMessageEvent, FetchEvent } from './http/worker-events.js'
@@ -10,6 +10,7 @@ import { browserPlatform, type Platform } from './platform.js'
 import type { Interception } from './request/intercept.js'
 import { routeAuthPages, type StaticRoutes } from './request/static-routes.js'
 import { emptyPage, probeAnswer, redirectBack, refusal } from './sign-in/auth-response.js'
+import { withTimeLimit } from './time-limit.js'
 import { createOrderCheck, type OrderCheck } from './worker-order.js'
 
 declare const self: ServiceWorkerGlobalScope
@@ -60,12 +61,10 @@ const start = (
 }
 
 /** Clears up, once in the life of a worker. */
-const tidy = async ({ config, store, session, apiParts: { forget } }: Parts): Promise<void> => {
-  await store.tidy(config.authUrls.login)
-  if (!forget) return
-  // The worker may have been stopped right after the session's end.
-  const record = await session.read()
-  if (record?.status === 'ended') await forget(record.reason)
+const tidy = async ({ config, store, apiParts }: Parts): Promise<void> => {
+  await store.tidy(config.authUrls.login).catch(() => {})
+  // A session may have ended while the worker was not running.
+  await apiParts.forget?.()
 }
 
 /** Answers fetch events; false if an event is not ours. */
@@ -122,8 +121,24 @@ const answerOurs = (
       if (what.page !== 'done') return refusal()
       return order.isFirst() ? probeAnswer() : Response.error()
     case 'auth-navigation':
-      return parts.authPages(what.page, arrival)
+      return answerVisit(parts, what.page, arrival)
   }
+}
+
+/** ms. Longer than all that a visit may wait for, one after the other. */
+const visitLimit = 60_000
+
+/** Answers the visit of an auth page. One that takes too long ends in the app, and goes on behind. */
+const answerVisit = async (
+  { authPages, connected: { platform } }: Parts,
+  page: AuthPage,
+  arrival: Arrival,
+): Promise<Response> => {
+  const visit = authPages(page, arrival)
+  arrival.keepAlive(visit)
+  const response = await withTimeLimit(platform.wait, visitLimit, () => visit)
+  if (response) return response
+  throw new DOMException('The visit took too long.', 'TimeoutError')
 }
 
 /** The first part of the API's entry that answers, else the API itself. */

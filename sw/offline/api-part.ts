@@ -1,4 +1,3 @@
-import type { SignedOutReason } from '../../src/shared/protocol.js'
 import type { ExtendableEvent, Waiting } from '../http/worker-events.js'
 
 /** The token of a request, as far as a part has to know it. */
@@ -53,6 +52,16 @@ export interface ApiCall {
   cancelled?: AbortSignal
 }
 
+/** Who is signed in, and what has ended before. */
+export interface Present {
+  /** A hash that stays the same from sign-in to sign-in; undefined without a session. */
+  user?: string
+  /** Names the last end of a session: an answer that was cached before it is not read. */
+  lastEnd?: string
+  /** Names the last sign-out, or change of users: a write from before it is not sent. */
+  lastSignOut?: string
+}
+
 /** The worker, as far as its parts have to know it. */
 export interface ConnectedWorker {
   /** Tells token workers apart: issuer and client. */
@@ -61,8 +70,8 @@ export interface ConnectedWorker {
   scope: string
   /** Begins a request to a configured API; undefined if no API has it, or it must not carry a token. */
   begin(request: Request, event?: Waiting): ApiCall | undefined
-  /** Who is signed in, as a hash that stays the same from sign-in to sign-in; undefined without a session. */
-  user(): Promise<string | undefined>
+  /** Who is signed in, going by the session record. */
+  present(): Promise<Present>
   /** Aborted once the page has cancelled this request; undefined if it never can. */
   signalOf(request: Request): AbortSignal | undefined
   platform: {
@@ -83,8 +92,8 @@ export interface ApiPart {
   connect(worker: ConnectedWorker): void
   /** Answers the request, or leaves it. Called synchronously, while the event is dispatched. */
   answer(request: Request, event: ExtendableEvent): Promise<Response> | undefined
-  /** The session is over: drops what was kept for its user. */
-  forget(reason: SignedOutReason): Promise<void>
+  /** Drops what was kept before the last end of a session, going by the record. */
+  forget(): Promise<void>
   /** A page has been opened, or there is a new token: what was put off can be tried. */
   resume(): Promise<unknown>
 }

@@ -1,4 +1,3 @@
-import type { SignedOutReason } from '../../src/shared/protocol.js'
 import type { Platform } from '../platform.js'
 import { withTimeLimit } from '../time-limit.js'
 import type { ApiPart } from './api-part.js'
@@ -6,7 +5,7 @@ import type { ApiPart } from './api-part.js'
 /** All parts of a worker's APIs, as one. */
 export interface ApiParts extends Pick<ApiPart, 'connect' | 'resume'> {
   /** Undefined if no part keeps anything for users. */
-  forget?(reason: SignedOutReason): Promise<unknown>
+  forget?(): Promise<unknown>
 }
 
 /** ms that the caches of a user may take to be deleted, before pages get the end regardless. */
@@ -21,10 +20,8 @@ export function createApiParts({
   platform: Pick<Platform, 'wait'>
 }): ApiParts {
   const parts = [...new Set(apis.flatMap(({ parts = [] }) => parts))]
-  const forget: ApiParts['forget'] = (reason) =>
-    withTimeLimit(wait, forgetLimit, () =>
-      Promise.allSettled(parts.map((part) => part.forget(reason))),
-    )
+  const forget: ApiParts['forget'] = () =>
+    withTimeLimit(wait, forgetLimit, () => Promise.allSettled(parts.map((part) => part.forget())))
   return {
     connect: (worker) => {
       for (const part of parts) part.connect(worker)

@@ -1,5 +1,7 @@
 import { QueueStore, StorableRequest } from 'workbox-background-sync'
 import { CANCEL_MARK } from '../../src/shared/protocol.js'
+import { withTimeLimit } from '../time-limit.js'
+import type { ConnectedWorker } from './api-part.js'
 
 /** A write that is kept on the disk. */
 export interface QueueEntry {
@@ -10,6 +12,8 @@ export interface QueueEntry {
   user: string | undefined
   /** When it was queued, ms since 1970; NaN likewise. */
   at: number
+  /** The last sign-out then. */
+  lastSignOut?: string
 }
 
 /** The entries of a queue, in order, on the disk. */
@@ -17,7 +21,10 @@ export interface QueueEntries {
   all(): Promise<QueueEntry[]>
   size(): Promise<number>
   /** `isFirst`: before all that are there, rather than after them. */
-  add(request: StoredRequest, by: { user: string; at: number; isFirst: boolean }): Promise<void>
+  add(
+    request: StoredRequest,
+    by: Pick<QueueEntry, 'user' | 'at' | 'lastSignOut'> & { isFirst: boolean },
+  ): Promise<void>
   delete(id: number): Promise<void>
 }
 
@@ -25,6 +32,9 @@ export interface QueueEntries {
 export type StoredRequest = Stored['requestData']
 
 type Stored = Awaited<ReturnType<QueueStore['getAll']>>[number]
+
+/** ms. Any page of the origin can block the database for as long as it likes. */
+const diskLimit = 6_000
 
 const requestOf = ({ requestData }: Stored): Request | undefined => {
   try {
@@ -35,8 +45,8 @@ const requestOf = ({ requestData }: Stored): Request | undefined => {
 }
 
 const entryOf = (stored: Stored): QueueEntry => {
-  const { user, at } = Object(stored.metadata) as Partial<QueueEntry>
-  return { id: stored.id, request: requestOf(stored), user, at: Number(at) }
+  const { user, at, lastSignOut } = Object(stored.metadata) as Partial<QueueEntry>
+  return { id: stored.id, request: requestOf(stored), user, at: Number(at), lastSignOut }
 }
 
 /** Reads the request, body and all, to keep it. */
@@ -49,17 +59,24 @@ export const toStored = async (request: Request): Promise<StoredRequest> => {
 }
 
 /** Opens the queue `tag` in the database that all of Workbox shares. */
-export function createQueueEntries(tag: string): QueueEntries {
+export function createQueueEntries(
+  tag: string,
+  { wait }: Pick<ConnectedWorker['platform'], 'wait'>,
+): QueueEntries {
   let store = new QueueStore(tag)
 
-  /** Workbox goes on with a connection that the browser has closed: once more, on a new one. */
   const onDisk = async <T>(use: (store: QueueStore) => Promise<T>): Promise<T> => {
-    try {
-      return await use(store)
-    } catch {
-      store = new QueueStore(tag)
-      return await use(store)
-    }
+    const done = await withTimeLimit(wait, diskLimit, async () => {
+      try {
+        return { value: await use(store) }
+      } catch {
+        // Workbox goes on with a connection that the browser has closed: once more, on a new one.
+        store = new QueueStore(tag)
+        return { value: await use(store) }
+      }
+    })
+    if (done) return done.value
+    throw new DOMException('Another connection blocks the database.', 'TimeoutError')
   }
 
   return {
@@ -67,8 +84,8 @@ export function createQueueEntries(tag: string): QueueEntries {
 
     size: () => onDisk((store) => store.size()),
 
-    add: async (requestData, { user, at, isFirst }) => {
-      const entry = { requestData, timestamp: at, metadata: { user, at } }
+    add: async (requestData, { isFirst, ...metadata }) => {
+      const entry = { requestData, timestamp: metadata.at, metadata }
       await onDisk(async (store) =>
         isFirst && (await store.size()) > 0 ? store.unshiftEntry(entry) : store.pushEntry(entry),
       )

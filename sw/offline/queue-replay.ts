@@ -8,8 +8,8 @@ import type { DropReason, TokenQueueOptions } from './queue-options.js'
 export interface QueueReplay {
   /** Sends what is kept, in order; false if something is left. Calls that overlap share it. */
   drain(): Promise<boolean>
-  /** Drops everything that is kept. */
-  forget(reason: DropReason): Promise<void>
+  /** Drops what was kept before the last sign-out. */
+  forget(): Promise<void>
 }
 
 /** ms that a request that was kept may take. */
@@ -43,12 +43,12 @@ interface Parts {
   options: Required<Omit<TokenQueueOptions, 'methods'>>
 }
 
-/** Sends or drops single entries. */
+/** Creates what sends or drops a single entry. */
 const createReplay = ({
   worker,
   entries,
   options: { maxAge, replayed, failed, dropped },
-}: Parts) => {
+}: Parts): ((entry: QueueEntry) => Promise<boolean>) => {
   const { now, wait } = worker.platform
   const tries = new Map<number, number>()
 
@@ -67,14 +67,17 @@ const createReplay = ({
 
   /** Sends an entry, or drops it; false if it has to wait. */
   const replay = async (entry: QueueEntry): Promise<boolean> => {
-    const { id, request, user, at } = entry
+    const { id, request, user, at, lastSignOut } = entry
     // An entry without a number, or one of the future, would never be too old.
     const isOld = !(timeBetween(now(), at) <= maxAge * 1000)
     if (!request || !user || isOld) return await drop(entry, 'expired')
-    const current = await worker.user()
+    const current = await worker.present()
+    const isOther = current.user !== undefined && current.user !== user
+    if (isOther || current.lastSignOut !== lastSignOut) {
+      return await drop(entry, isOther ? 'user_changed' : 'logout')
+    }
     // The same user may come back.
-    if (current === undefined) return false
-    if (current !== user) return await drop(entry, 'user_changed')
+    if (current.user === undefined) return false
     const call = worker.begin(request.clone())
     if (!call) return await drop(entry, 'no_api')
     const sent = await withTimeLimit(wait, replayLimit, () =>
@@ -94,7 +97,7 @@ const createReplay = ({
     return verdict === 'drop' ? await drop(entry, 'failed') : false
   }
 
-  return { replay, drop }
+  return replay
 }
 
 /**
@@ -109,22 +112,23 @@ export function createQueueReplay({
   ...parts
 }: Parts & { lock: string; live: () => Promise<unknown> | undefined }): QueueReplay {
   const { worker, entries } = parts
-  const { replay, drop } = createReplay(parts)
+  const replay = createReplay(parts)
   let draining: Promise<boolean> | undefined
   /** A call came while it was under way: what its caller has kept may have been missed. */
   let again = false
-  /** Counts sign-outs: what was read before one is not to be sent after it. */
-  let forgotten = 0
+  /** The last sign-out for which what was kept before it has been dropped. */
+  let cleared: string | null | undefined = null
 
   const drainLocked = async (): Promise<boolean> => {
     try {
       if (!(await isOverWithin(replayLimit, live(), worker.platform))) return false
       for (;;) {
-        const before = forgotten
+        const before = cleared
         const kept = await entries.all()
         if (kept.length === 0) return true
         for (const entry of kept) {
-          if (forgotten !== before) break
+          // The rest has been dropped.
+          if (cleared !== before) break
           if (!(await replay(entry))) return false
         }
       }
@@ -154,9 +158,13 @@ export function createQueueReplay({
       return draining
     },
 
-    forget: async (reason) => {
-      forgotten++
-      for (const entry of await entries.all()) await drop(entry, reason)
+    forget: async () => {
+      const { lastSignOut } = await worker.present()
+      if (lastSignOut === cleared) return
+      cleared = lastSignOut
+      for (const entry of await entries.all()) {
+        if (entry.lastSignOut !== lastSignOut) await replay(entry)
+      }
     },
   }
 }

@@ -1,6 +1,7 @@
 import type { ExtendableEvent } from '../http/worker-events.js'
+import { singleFlight } from '../single-flight.js'
 import { must } from '../values/must.js'
-import type { ApiStrategy, ConnectedWorker, StrategyPlugin } from './api-part.js'
+import type { ApiStrategy, ConnectedWorker, Present, StrategyPlugin } from './api-part.js'
 import { type AttachedRequest, attach } from './attached-request.js'
 
 /** What Workbox hands to each callback of a plugin; `state` lasts as long as one request. */
@@ -24,8 +25,20 @@ interface Expiration {
   deleteCacheAndMetadata(): Promise<void>
 }
 
-/** The name in the query of a key in the cache that says whose answer it is. */
+/**
+ * The name in the query of a key in the cache that says whose answer it is, and after which end of
+ * a session it was asked for: an answer from before that is never found again.
+ */
 const userParam = '__tokenward_user'
+
+const holderOf = ({ user = 'nobody', lastEnd }: Present): string =>
+  encodeURIComponent(lastEnd === undefined ? user : `${user}.${lastEnd}`)
+
+/** Does this key in the cache belong to a time before the last end of a session? */
+const isFromBefore = ({ url }: Request, { lastEnd }: Present): boolean => {
+  const [, holder] = url.split(`${userParam}=`)
+  return holder !== undefined && holder.split('.')[1] !== lastEnd
+}
 
 /** Strategies keep whole answers: a stream never ends, and a part is not the whole. */
 const isForStrategy = ({ method, headers }: Request): boolean =>
@@ -37,9 +50,9 @@ const isForStrategy = ({ method, headers }: Request): boolean =>
  * Makes a Workbox strategy one for an API with tokens; for `plugins` of the `strategy` of an entry
  * of `apis`. The token is attached when the strategy asks the network, not before, so that what is
  * in the cache is served at once; after a 401 the token is renewed and the request repeated. The
- * cache never sees a token. Each user has keys of their own in it, and when the session ends, the
- * whole cache goes: give the strategy a `cacheName` that nothing else uses. Only answers with
- * status 200 are kept.
+ * cache never sees a token. Each user has keys of their own in it, and new ones after the end of a
+ * session. Then the whole cache goes: give the strategy a `cacheName` that nothing else uses. Only
+ * answers with status 200 are kept.
  *
  * Put it last, after plugins that change requests or keys.
  *
@@ -69,12 +82,15 @@ export const tokenPlugin = (): TokenPlugin => {
   }
 
   /** Who may see the answer: the user it was sent for, else the one who is signed in. */
-  const userOf = async (attached?: AttachedRequest): Promise<string> =>
-    (attached ? attached.owner : await connected().user()) ?? 'nobody'
+  const holderIn = async (state: Callback['state']): Promise<string> =>
+    (state?.['holder'] as string | undefined) ?? holderOf(await connected().present())
+
+  let forget = async () => {}
 
   const plugin: TokenPlugin = {
     partOf: (strategy) => {
       keepUsersApart(strategy, plugin)
+      forget = createForget(strategy, () => connected().present())
       return {
         connect: (given) => {
           if (worker && worker !== given) {
@@ -86,7 +102,7 @@ export const tokenPlugin = (): TokenPlugin => {
         answer: (request, event) =>
           isForStrategy(request) ? strategy.handle({ request, event }) : undefined,
 
-        forget: () => forget(strategy),
+        forget: () => forget(),
 
         resume: async () => {},
       }
@@ -95,8 +111,10 @@ export const tokenPlugin = (): TokenPlugin => {
     requestWillFetch: async ({ request, event, state = {} }) => {
       const call = connected().begin(request, event)
       if (!call) return request
+      // Before the token is asked for: an answer to a token of before an end is from before it.
+      const { lastEnd } = await connected().present()
       const attached = await attach(call, request)
-      state['attached'] = attached
+      Object.assign(state, { attached, holder: holderOf({ user: attached.owner, lastEnd }) })
       return attached.request
     },
 
@@ -108,9 +126,10 @@ export const tokenPlugin = (): TokenPlugin => {
     },
 
     cacheKeyWillBeUsed: async ({ request, mode, state }) => {
-      const user = await userOf(mode === 'write' ? attachedIn(state) : undefined)
+      if (mode === 'read') await forget().catch(() => {})
+      const holder = await holderIn(mode === 'write' ? state : undefined)
       const { origin, pathname, search } = new URL(request.url)
-      const query = `${search ? `${search}&` : '?'}${userParam}=${encodeURIComponent(user)}`
+      const query = `${search ? `${search}&` : '?'}${userParam}=${holder}`
       // The cache compares the headers that `Vary` names.
       return new Request(origin + pathname + query, { headers: request.headers })
     },
@@ -118,7 +137,7 @@ export const tokenPlugin = (): TokenPlugin => {
     cacheWillUpdate: async ({ response, state }) => {
       if (response.status !== 200) return
       // Signed out since it was sent, or another user is in.
-      return (await userOf()) === (await userOf(attachedIn(state))) ? response : undefined
+      return (await holderIn(undefined)) === (await holderIn(state)) ? response : undefined
     },
   }
   return plugin
@@ -146,12 +165,29 @@ const keepUsersApart = (strategy: ApiStrategy, plugin: TokenPlugin): void => {
 const attachedIn = (state: Callback['state']): AttachedRequest | undefined =>
   state?.['attached'] as AttachedRequest | undefined
 
-/** Deletes the whole cache of a strategy. */
-const forget = async ({ cacheName, plugins }: ApiStrategy): Promise<void> => {
-  await caches.delete(cacheName)
-  for (const plugin of plugins as Partial<Expiration>[]) {
-    // It forgets only caches that it has met since the worker was started.
-    plugin._getCacheExpiration?.(cacheName)
-    await plugin.deleteCacheAndMetadata?.()
+/** Deletes the whole cache of a strategy if there is anything of before the last end in it. */
+const createForget = (
+  { cacheName, plugins }: ApiStrategy,
+  present: () => Promise<Present>,
+): (() => Promise<void>) => {
+  /** The last end of which the cache is known to have nothing any more. */
+  let cleared: string | null | undefined = null
+  const clear = singleFlight(async (now: Present) => {
+    if (await caches.has(cacheName)) {
+      const keys = await (await caches.open(cacheName)).keys()
+      if (keys.some((key) => isFromBefore(key, now))) {
+        await caches.delete(cacheName)
+        for (const plugin of plugins as Partial<Expiration>[]) {
+          // It forgets only caches that it has met since the worker was started.
+          plugin._getCacheExpiration?.(cacheName)
+          await plugin.deleteCacheAndMetadata?.()
+        }
+      }
+    }
+    cleared = now.lastEnd
+  })
+  return async () => {
+    const now = await present()
+    if (now.lastEnd !== cleared) await clear(now)
   }
 }

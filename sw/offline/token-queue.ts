@@ -1,6 +1,6 @@
 import { PROBE_HEADER } from '../../src/shared/protocol.js'
 import type { ExtendableEvent } from '../http/worker-events.js'
-import type { ApiPart, ConnectedWorker } from './api-part.js'
+import type { ApiPart, ConnectedWorker, Present } from './api-part.js'
 import { createQueueEntries, type QueueEntries, toStored } from './queue-entries.js'
 import type { TokenQueueOptions } from './queue-options.js'
 import { createQueueReplay, isOverWithin, type QueueReplay } from './queue-replay.js'
@@ -68,9 +68,7 @@ export const tokenQueue = (
     answer: (request, event) =>
       methods.includes(request.method) ? queue.answer(request, event) : undefined,
 
-    forget: async (reason) => {
-      if (reason === 'logout') await queue.replay.forget(reason)
-    },
+    forget: () => queue.replay.forget(),
 
     resume: () => queue.replay.drain(),
   }
@@ -94,7 +92,7 @@ const createQueue = ({
 }): Queue => {
   /** The name of the queue in the database that all of Workbox shares, and of its event. */
   const tag = `${worker.name} ${worker.scope} ${name}`
-  const entries = createQueueEntries(tag)
+  const entries = createQueueEntries(tag, worker.platform)
   /** The last write that a page has made: the next one waits for it. */
   let last: Promise<unknown> = Promise.resolve()
   /** The one of them that is on its way to the API. Nothing that is kept overtakes it. */
@@ -103,25 +101,25 @@ const createQueue = ({
   const { keep, isCancelled } = createKeeper({ worker, entries, tag })
 
   /** Sends a write; keeps it if it finds no network or no token. */
-  const send = async ({ request, spare, user, event }: Write): Promise<Response> => {
+  const send = async ({ request, spare, by, event }: Write): Promise<Response> => {
     try {
-      const sent = await worker.begin(request, event)?.send(user)
+      const sent = await worker.begin(request, event)?.send(by.user)
       if (sent && sent.response.type !== 'error') return sent.response
     } catch (cause) {
       // The page has given it up.
       if ((cause as Error).name === 'AbortError') throw cause
     }
-    return isCancelled(request) ? Response.error() : await keep(spare, user, true)
+    return isCancelled(request) ? Response.error() : await keep(spare, by, true)
   }
 
   const deliver = async (write: Write, before: Promise<unknown>): Promise<Response> => {
-    const { request, spare, user, event } = write
+    const { request, spare, by, event } = write
     const isFree = await isOverWithin(patience, before, worker.platform)
     if (isCancelled(request)) return Response.error()
     // Not past what waits. If the disk cannot say, the API can be asked all the same.
     const waiting = await entries.size().catch(() => 0)
     if (!isFree || waiting > 0) {
-      const response = await keep(spare, user, false)
+      const response = await keep(spare, by, false)
       event.waitUntil(replay.drain())
       return response
     }
@@ -146,8 +144,8 @@ const createQueue = ({
       const spare = request.clone()
       const before = last
       const delivery = (async () => {
-        const user = await worker.user()
-        if (user !== undefined) return await deliver({ request, spare, user, event }, before)
+        const by = await worker.present()
+        if (by.user !== undefined) return await deliver({ request, spare, by, event }, before)
         return (await worker.begin(request, event)?.send())?.response ?? Response.error()
       })()
       last = delivery.catch(() => {})
@@ -161,7 +159,8 @@ interface Write {
   request: Request
   /** The request once more, its body unread. */
   spare: Request
-  user: string
+  /** Who was signed in, and after which sign-out. */
+  by: Present
   event: ExtendableEvent
 }
 
@@ -180,11 +179,12 @@ const createKeeper = ({
     request.signal.aborted || worker.signalOf(request)?.aborted === true,
 
   /** `isFirst`: it was on its way already, so it comes before what has been kept meanwhile. */
-  keep: async (request: Request, user: string, isFirst: boolean): Promise<Response> => {
+  keep: async (request: Request, by: Present, isFirst: boolean): Promise<Response> => {
     const stored = await toStored(request)
+    const { user, lastSignOut } = await worker.present()
     // Signed out meanwhile: it would wait for a user who does not expect it.
-    if ((await worker.user()) !== user) return Response.error()
-    await entries.add(stored, { user, at: worker.platform.now(), isFirst })
+    if (user !== by.user || lastSignOut !== by.lastSignOut) return Response.error()
+    await entries.add(stored, { user, lastSignOut, at: worker.platform.now(), isFirst })
     // Without Background Sync, pages that are opened make up for it.
     await (self.registration as SyncRegistration).sync?.register(tag).catch(() => {})
     return queued()

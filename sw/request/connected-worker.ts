@@ -43,9 +43,11 @@ export function createConnectedWorker({
       return apiRequest(arrivalOf(request, event, { url, cancelled: signalOf(request) }), what.rule)
     },
 
-    user: async () => {
-      const record = activeOf(await session.read())
-      return record && ownerOf(record)
+    present: async () => {
+      const record = await session.read()
+      const active = activeOf(record)
+      const { lastEnd, lastSignOut } = record ?? {}
+      return { user: active && ownerOf(active), lastEnd, lastSignOut }
     },
   }
 }

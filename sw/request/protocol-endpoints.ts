@@ -55,16 +55,22 @@ export function createProtocolEndpoints({
   session: Pick<WorkerSession, 'peek' | 'read'>
   platform: Pick<Platform, 'fetch'>
 }): ProtocolEndpoints {
+  let lists: readonly (readonly string[] | undefined)[] = []
+  let all = new Set<string>()
+  let origins = new Set<string>()
+
   const includes = (url: URL): boolean | undefined => {
     // A worker that has just been started knows no metadata yet, but the record does.
-    const stored = activeOf(session.peek()?.record)?.protocolEndpoints ?? []
+    const stored = activeOf(session.peek()?.record)?.protocolEndpoints
     const known = server.protocolEndpoints()
-    // Every request comes by here, so spellings are compared only where an endpoint could be. A
-    // script may have written anything into the record.
-    const near = [...known, ...stored].filter(
-      (each) => typeof each === 'string' && each.startsWith(url.origin),
-    )
-    if (near.length > 0 && near.includes(endpointOf(url))) return true
+    // Every request comes by here, so lists are gone through only when they change, and spellings
+    // are compared only where an endpoint could be.
+    if (lists[0] !== stored || lists[1] !== known) {
+      lists = [stored, known]
+      all = new Set([...known, ...(stored ?? [])])
+      origins = new Set([...all].map((each) => each.split('/', 3).join('/')))
+    }
+    if (origins.has(url.origin) && all.has(endpointOf(url))) return true
     // What a script has written can add endpoints, but is not the whole list.
     return known.length > 0 ? false : undefined
   }

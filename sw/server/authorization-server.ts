@@ -155,12 +155,16 @@ export function createAuthorizationServer({
       redirectUri: authUrls.callback,
     }),
 
-    authorizationUrl: async (request) =>
-      await buildAuthorizationUrl({ config, as: await metadata(), exchange, request }),
+    authorizationUrl: async (request) => {
+      // Without a user who waits, nothing is worth a further request.
+      const isSilent = request.params['prompt'] === 'none'
+      const as = await (isSilent ? metadata : source.getFresh)()
+      return await buildAuthorizationUrl({ config, as, exchange, request })
+    },
 
     revoke: async (refreshToken) => {
       try {
-        const { revocation_endpoint: url } = await metadata()
+        const { revocation_endpoint: url } = await source.getFresh()
         if (!url) return
         await exchange.postForm({
           url,
@@ -200,7 +204,7 @@ export function createAuthorizationServer({
       const context: LogoutContext = { clientId, postLogoutRedirectUri: authUrls.logout }
       // The app knows its server better than the metadata do.
       if (config.logoutUrl) return config.logoutUrl(context)
-      const { end_session_endpoint: endpoint } = await metadata()
+      const { end_session_endpoint: endpoint } = await source.getFresh()
       return endpoint && endSessionUrl(endpoint, { ...context, state, idToken })
     },
   }

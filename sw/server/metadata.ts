@@ -5,6 +5,7 @@ import { endpointOf } from '../http/server-path.js'
 import type { Platform } from '../platform.js'
 import { activeOf } from '../session/records.js'
 import type { Store } from '../session/store.js'
+import { singleFlight } from '../single-flight.js'
 import { ageOf } from '../values/age.js'
 import { must } from '../values/must.js'
 import { acceptJson, type Exchange } from './exchange.js'
@@ -33,6 +34,11 @@ export interface MetadataSource {
    * @param anew What is known does not fit what the server does: asks for it, unless it is given
    */
   get(anew?: boolean): Promise<AuthorizationServerMetadata>
+  /**
+   * The metadata as the server has it now, if this worker can get it: a script may have taken
+   * something off the stored ones.
+   */
+  getFresh(): Promise<AuthorizationServerMetadata>
   /** The endpoints that never get a token (see `endpointOf`); empty until they are known. */
   endpoints(): readonly string[]
   /** Takes the endpoints from the stored metadata, however old, without asking the server. */
@@ -41,6 +47,8 @@ export interface MetadataSource {
 
 /** ms */
 const metadataLife = 24 * 3_600_000
+/** ms. There are others that will do. */
+const freshLimit = 5_000
 
 /**
  * Checks what the worker uses of the server's metadata, given or discovered. What it does not use
@@ -111,6 +119,8 @@ export function createMetadataSource({
   const { issuer } = config
   let known: AuthorizationServerMetadata | undefined
   let endpoints: readonly string[] = []
+  /** It comes from the configuration, or from the server to this worker. */
+  let isFresh = config.metadata !== undefined
 
   const remember = (metadata: AuthorizationServerMetadata) => {
     known = metadata
@@ -134,16 +144,19 @@ export function createMetadataSource({
     return endpointsOf(metadata).every(isAtIssuer) ? { ...stored, metadata } : undefined
   }
 
-  const discover = async (): Promise<AuthorizationServerMetadata> => {
+  const discover = async (limit?: number): Promise<AuthorizationServerMetadata> => {
     const url = new URL(issuer)
     url.pathname = `${url.pathname}/.well-known/openid-configuration`.replace('//', '/')
-    const document = { what: 'metadata', url: url.href, headers: acceptJson } as const
+    const document = { what: 'metadata', url: url.href, headers: acceptJson, limit } as const
     return checkMetadata(await exchange.readDocument(document), config)
   }
 
   /** @param former The stored metadata, whose endpoints all lie at the issuer */
-  const refetch = async (former: object | undefined): Promise<AuthorizationServerMetadata> => {
-    const discovered = await discover()
+  const refetch = async (
+    former: object | undefined,
+    limit?: number,
+  ): Promise<AuthorizationServerMetadata> => {
+    const discovered = await discover(limit)
     const { token_endpoint: endpoint } = discovered
     // A signed-out user has nothing to lose that a first visit would not lose as well.
     const isMove = former && !isAtIssuer(endpoint as string)
@@ -155,8 +168,26 @@ export function createMetadataSource({
       )
     }
     await store.writeMetadata(discovered).catch(() => {})
+    isFresh = true
     return remember(discovered)
   }
+
+  const recall = async (): Promise<AuthorizationServerMetadata> => {
+    if (known) return known
+    const stored = await readStored().catch(() => undefined)
+    if (stored && ageOf(stored.fetchedAt, now()) < metadataLife) return remember(stored.metadata)
+    try {
+      return await refetch(stored)
+    } catch (error) {
+      if (!stored || !(error instanceof TokenError)) throw error
+      if (!error.transient) await reportProblem?.(error)
+      return remember(stored.metadata)
+    }
+  }
+
+  const refresh = singleFlight(async () =>
+    refetch(await readStored().catch(() => undefined), freshLimit),
+  )
 
   return {
     endpoints: () => endpoints,
@@ -166,19 +197,12 @@ export function createMetadataSource({
       if (stored) endpoints = endpointsOf(stored.metadata)
     },
 
-    get: async (anew) => {
-      if (known && (!anew || config.metadata)) return known
-      const stored = await readStored().catch(() => undefined)
-      if (stored && !anew && ageOf(stored.fetchedAt, now()) < metadataLife) {
-        return remember(stored.metadata)
-      }
-      try {
-        return await refetch(stored)
-      } catch (error) {
-        if (!stored || !(error instanceof TokenError)) throw error
-        if (!error.transient) await reportProblem?.(error)
-        return remember(stored.metadata)
-      }
+    getFresh: async () => {
+      const usable = await recall()
+      // An outage leaves it at what is stored.
+      return isFresh ? usable : await refresh().catch(() => usable)
     },
+
+    get: (anew) => (anew && !config.metadata ? refresh().catch(recall) : recall()),
   }
 }

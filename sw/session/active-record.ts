@@ -1,4 +1,5 @@
-/** What the record of a signed-in user says, and what it becomes. Pure. */
+/** What the record of a signed-in user says, and what it becomes. */
+import { randomId } from '../values/random-id.js'
 import { pauseAfter } from './backoff.js'
 import { type ActiveRecord, lastLogoutOf, type SessionRecord } from './records.js'
 
@@ -96,11 +97,22 @@ export const withPause = (
   return { ...record, retry: { ...record.retry, failures, notBefore, asked } }
 }
 
-/** Whose profile this was, that two users have used it, and the last logout outlive a session. */
+/**
+ * Whose profile this was, that two users have used it, the last logout, and what has ended, outlive
+ * a session. Ends have random names rather than numbers, so that a record that is made anew has
+ * other ones.
+ */
 export const inherit = (record: SessionRecord, from: SessionRecord | undefined): SessionRecord => {
   const { user = from?.user } = record
   const isOther = from !== undefined && from.user !== user
   const usersChanged = isOther || record.usersChanged || from?.usersChanged
-  const loggedOut = lastLogoutOf(from)
-  return { ...record, user, usersChanged: usersChanged || undefined, loggedOut }
+  const isSignOut = from?.user !== user || (record.status === 'ended' && record.reason === 'logout')
+  return {
+    ...record,
+    user,
+    usersChanged: usersChanged || undefined,
+    loggedOut: lastLogoutOf(from),
+    lastEnd: isSignOut || record.status === 'ended' ? randomId() : from?.lastEnd,
+    lastSignOut: isSignOut ? randomId() : from?.lastSignOut,
+  }
 }

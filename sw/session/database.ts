@@ -2,6 +2,7 @@ import { type DBSchema, deleteDB, type IDBPDatabase, type IDBPObjectStore, openD
 import { TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
 import { withTimeLimit } from '../time-limit.js'
+import { ageOf } from '../values/age.js'
 import { isObject } from '../values/shape.js'
 
 // Any script of the origin may have written what is read, so its type is unknown.
@@ -10,6 +11,8 @@ interface Schema extends DBSchema {
   transactions: { key: string; value: unknown }
   server: { key: 'metadata' | 'keys' | 'dpop'; value: unknown }
 }
+
+type StoreName = 'session' | 'transactions' | 'server'
 
 export type ServerKey = Schema['server']['key']
 
@@ -28,7 +31,7 @@ export interface Change<Value> {
 
 /** The one database of a token worker. Every call opens it if need be, and survives its loss. */
 export interface Database {
-  read(store: 'session' | 'transactions' | 'server', key: string): Promise<unknown>
+  read(store: StoreName, key: string): Promise<unknown>
   /** All values of `transactions`, with their keys. */
   readTransactions(): Promise<[key: string, raw: unknown][]>
   write(key: ServerKey, value: object): Promise<void>
@@ -41,17 +44,37 @@ export interface Database {
   change<Value extends object>(change: Change<Value>): Promise<{ before?: Value; after?: Value }>
   /**
    * Notes which database the worker at `place` has, and deletes the one that it had before its
-   * issuer or client was changed.
+   * issuer or client was changed. `keep` gets the name of that one before, and its session record.
    */
-  replaceFormer(place: string): Promise<void>
+  replaceFormer(
+    place: string,
+    keep: (former: string, raw: unknown) => Promise<unknown>,
+  ): Promise<void>
 }
 
-/** ms for an operation that another connection can block: opening and deleting. */
-const openLimit = 3_000
+/** ms for one try. Any page can block it: by a connection, or a transaction that it keeps open. */
+const tryLimit = 3_000
+/**
+ * ms for which nothing is tried after that: what a request does on the disk is several steps, and
+ * each would wait as long.
+ */
+const blockedFor = 3_000
 
 /** Errors of a database with other stores than ours: a script has made it. */
-const isForeign = (cause: unknown): boolean =>
-  /^(Constraint|Data|NotFound)Error$/.test((cause as Error | undefined)?.name ?? '')
+const foreign = /^(Constraint|Data|NotFound)Error$/
+const blocked = /^TimeoutError$/
+
+const isOneOf = (names: RegExp, cause: unknown): boolean =>
+  names.test((cause as Error | undefined)?.name ?? '')
+
+const blockage = () => new DOMException('Another connection blocks the database.', 'TimeoutError')
+
+const unusable = (cause: unknown) =>
+  new TokenError(
+    'storage_failed',
+    'The worker cannot use IndexedDB (private window, full disk, or blocked).',
+    cause,
+  )
 
 const entriesOf = (keys: readonly string[], values: readonly unknown[]): [string, unknown][] =>
   keys.map((key, index) => [key, values[index]])
@@ -59,13 +82,14 @@ const entriesOf = (keys: readonly string[], values: readonly unknown[]): [string
 /** A connection that is opened when it is needed, and anew when it is lost. */
 interface Connection {
   /** Runs `work` on the database, and once more on a new connection if the old one is gone. */
-  use<T>(work: (db: IDBPDatabase<Schema>) => Promise<T>): Promise<T>
-  /** Limits what another connection can block: opening and deleting. */
+  use<T>(work: (db: IDBPDatabase<Schema>, late: AbortSignal) => Promise<T>): Promise<T>
+  /** Limits what another connection can block. */
   limited<T>(work: (late: AbortSignal) => Promise<T>): Promise<{ value: T }>
 }
 
 function createConnection({ name, platform, onLost }: DatabaseParts): Connection {
   let opening: Promise<IDBPDatabase<Schema>> | undefined
+  let blockedAt = Number.NEGATIVE_INFINITY
 
   const lose = () => {
     opening = undefined
@@ -73,51 +97,51 @@ function createConnection({ name, platform, onLost }: DatabaseParts): Connection
   }
 
   const limited: Connection['limited'] = async (work) => {
-    const done = await withTimeLimit(platform.wait, openLimit, async (late) => ({
+    const done = await withTimeLimit(platform.wait, tryLimit, async (late) => ({
       value: await work(late),
     }))
     if (done) return done
-    throw new Error('The database took too long.')
+    throw blockage()
   }
 
-  const open = async (): Promise<IDBPDatabase<Schema>> => {
-    const { value } = await limited(async (late) => {
-      // In whatever version it is there: versions of this library only ever add stores.
-      const db = await openDB<Schema>(name, undefined, {
-        upgrade: (db) => {
-          db.createObjectStore('session')
-          db.createObjectStore('transactions')
-          db.createObjectStore('server')
-        },
-        blocking: (_current, _blocked, { target }) => {
-          ;(target as IDBDatabase).close()
-          lose()
-        },
-        terminated: lose,
-      })
-      if (late.aborted) db.close()
-      return db
+  const open = () =>
+    // In whatever version it is there: versions of this library only ever add stores.
+    openDB<Schema>(name, undefined, {
+      upgrade: (db) => {
+        db.createObjectStore('session')
+        db.createObjectStore('transactions')
+        db.createObjectStore('server')
+      },
+      blocking: (_current, _blocked, { target }) => {
+        ;(target as IDBDatabase).close()
+        lose()
+      },
+      terminated: lose,
     })
-    return value
-  }
 
   const use = async <T>(
-    work: (db: IDBPDatabase<Schema>) => Promise<T>,
+    work: (db: IDBPDatabase<Schema>, late: AbortSignal) => Promise<T>,
     isLast = false,
   ): Promise<T> => {
+    if (ageOf(blockedAt, platform.now()) < blockedFor) throw unusable(blockage())
+    let mine: typeof opening
     try {
-      opening ??= open()
-      return await work(await opening)
+      const { value } = await limited(async (late) => {
+        opening ??= open()
+        mine = opening
+        const db = await mine
+        late.throwIfAborted()
+        return await work(db, late)
+      })
+      return value
     } catch (cause) {
-      opening = undefined
+      if (opening === mine) opening = undefined
+      mine?.then((db) => db.close()).catch(() => {})
       if (isLast) {
-        throw new TokenError(
-          'storage_failed',
-          'The worker cannot use IndexedDB (private window, full disk, or blocked).',
-          cause,
-        )
+        if (isOneOf(blocked, cause)) blockedAt = platform.now()
+        throw unusable(cause)
       }
-      if (isForeign(cause)) await limited(() => deleteDB(name)).catch(() => {})
+      if (isOneOf(foreign, cause)) await limited(() => deleteDB(name)).catch(() => {})
       return await use(work, true)
     }
   }
@@ -125,16 +149,27 @@ function createConnection({ name, platform, onLost }: DatabaseParts): Connection
   return { use: (work) => use(work), limited }
 }
 
-// Strict, because a power cut that undoes a rotated refresh token costs the session.
-const begin = <Name extends 'session' | 'transactions'>(
+/** Begins a transaction that ends when it is `late`: what failed must not come true after all. */
+const begin = <Name extends StoreName, Mode extends 'readonly' | 'readwrite'>(
   db: IDBPDatabase<Schema>,
   stores: Name[],
+  { mode, late, durability }: { mode: Mode; late: AbortSignal } & IDBTransactionOptions,
 ) => {
-  const tx = db.transaction(stores, 'readwrite', { durability: 'strict' })
+  const tx = db.transaction(stores, mode, { durability })
   // After a request that fails, its caller does not wait for this promise.
   tx.done.catch(() => {})
+  late.addEventListener('abort', () => {
+    try {
+      tx.abort()
+    } catch {
+      // It has ended by itself.
+    }
+  })
   return tx
 }
+
+/** Strict, because a power cut that undoes a rotated refresh token costs the session. */
+const toChange = (late: AbortSignal) => ({ mode: 'readwrite', durability: 'strict', late }) as const
 
 type Keep = (all: [key: string, raw: unknown][]) => ReadonlySet<string>
 
@@ -157,7 +192,7 @@ const logoutsIn: Keep = (all) =>
 
 interface DatabaseParts {
   name: string
-  platform: Pick<Platform, 'wait'>
+  platform: Pick<Platform, 'now' | 'wait'>
   /** Called when the database has been taken away, or is about to be. */
   onLost: () => void
 }
@@ -168,28 +203,37 @@ export function createDatabase(parts: DatabaseParts): Database {
   const { use, limited } = createConnection(parts)
 
   return {
-    read: (store, key) => use((db) => db.get(store, key as never)),
+    read: (store, key) =>
+      use((db, late) =>
+        begin(db, [store], { mode: 'readonly', late })
+          .objectStore(store)
+          .get(key as never),
+      ),
 
     readTransactions: () =>
-      use(async (db) => {
-        const tx = db.transaction('transactions')
-        return entriesOf(...(await Promise.all([tx.store.getAllKeys(), tx.store.getAll()])))
+      use(async (db, late) => {
+        const tx = begin(db, ['transactions'], { mode: 'readonly', late })
+        const store = tx.objectStore('transactions')
+        return entriesOf(...(await Promise.all([store.getAllKeys(), store.getAll()])))
       }),
 
-    write: async (key, value) => {
-      await use((db) => db.put('server', value, key))
-    },
+    write: (key, value) =>
+      use(async (db, late) => {
+        const tx = begin(db, ['server'], { mode: 'readwrite', late })
+        await tx.objectStore('server').put(value, key)
+        await tx.done
+      }),
 
     keepTransactions: (keep) =>
-      use(async (db) => {
-        const tx = begin(db, ['transactions'])
+      use(async (db, late) => {
+        const tx = begin(db, ['transactions'], toChange(late))
         await keepIn(tx.objectStore('transactions'), keep)
         await tx.done
       }),
 
     change: ({ stores, key, parse, next, toDisk = (value) => value }) =>
-      use(async (db) => {
-        const tx = begin(db, stores)
+      use(async (db, late) => {
+        const tx = begin(db, stores, toChange(late))
         const store = tx.objectStore(stores[0])
         const before = parse(await store.get(key as 'current'))
         const wanted = next(before)
@@ -205,20 +249,37 @@ export function createDatabase(parts: DatabaseParts): Database {
         return { before, after: wanted === undefined ? before : (wanted ?? undefined) }
       }),
 
-    replaceFormer: async (place) => {
-      const { value: places } = await limited(() =>
-        openDB('tokenward', undefined, { upgrade: (db) => void db.createObjectStore('places') }),
-      )
-      try {
-        const former: unknown = await places.get('places', place)
-        if (former === name) return
-        const isOurs = String(former).startsWith('tokenward ')
-        const users = (await places.getAll('places')).filter((each) => each === former)
-        if (isOurs && users.length < 2) await limited(() => deleteDB(former as string))
-        await places.put('places', name, place)
-      } finally {
-        places.close()
-      }
+    replaceFormer: async (place, keep) => {
+      await limited(async () => {
+        const places = await openDB('tokenward', undefined, {
+          upgrade: (db) => void db.createObjectStore('places'),
+        })
+        try {
+          const former: unknown = await places.get('places', place)
+          if (former === name) return
+          if (String(former).startsWith('tokenward ')) {
+            // Kept first: if the worker is stopped in between, all this is done once more.
+            await keep(former as string, await readRecord(former as string))
+            const users = (await places.getAll('places')).filter((each) => each === former)
+            if (users.length < 2) await deleteDB(former as string)
+          }
+          await places.put('places', name, place)
+        } finally {
+          places.close()
+        }
+      })
     },
+  }
+}
+
+/** The session record in another database; undefined if there is none. */
+const readRecord = async (name: string): Promise<unknown> => {
+  const db = await openDB<Schema>(name)
+  try {
+    return await db.get('session', 'current')
+  } catch {
+    return undefined
+  } finally {
+    db.close()
   }
 }

@@ -80,6 +80,10 @@ export interface ActiveRecord {
   protocolEndpoints: readonly string[]
   /** What both tokens are bound to, with the option `dpop`. */
   dpopKey?: DpopKey
+  /** Names the last end of a session: what was cached for a user before it is not for reading. */
+  lastEnd?: string
+  /** Names the last sign-out, or change of users: what was to be sent before it is not sent. */
+  lastSignOut?: string
 }
 
 /** Nobody is signed in (any more). */
@@ -93,6 +97,8 @@ export interface EndedRecord {
   user?: string
   usersChanged?: true
   loggedOut?: number
+  lastEnd?: string
+  lastSignOut?: string
 }
 
 export type SessionRecord = ActiveRecord | EndedRecord

@@ -41,8 +41,12 @@ export interface WorkerSession extends StoredSession {
 /**
  * Creates the session. The pages in the worker's scope get its events.
  *
- * @param forget Drops what else is kept for the user, before pages get the end of the session
+ * @param forget Drops what else was kept for the user, before pages get the end of the session
  */
+/** A page that opens can sign in silently at once, unless the server is asked before then. */
+const pausesAfter = (error: TokenError, { refreshToken }: ActiveRecord): boolean =>
+  error.code !== 'no_page' || refreshToken !== undefined
+
 export function createSession({
   config,
   store,
@@ -58,7 +62,7 @@ export function createSession({
   publish: (event: WireEvent) => Promise<void>
   note?: Note
   dpop?: KeyHolder
-  forget?: (reason: SignedOutReason) => Promise<unknown>
+  forget?: () => Promise<unknown>
 }): WorkerSession {
   const { now, random, pages } = platform
   const reportProblem = (error: TokenError) =>
@@ -83,7 +87,7 @@ export function createSession({
   const publishEnd = async (reason: SignedOutReason, code?: InteractionCode) => {
     renewing = false
     note?.('signed-out', { code: reason })
-    await forget?.(reason)
+    await forget?.()
     await publish({ type: 'signed-out', reason, code })
   }
 
@@ -139,9 +143,9 @@ export function createSession({
       }
       await changeOwn(session, (current) => {
         const asked: ActiveRecord = isHeard ? { ...current, loginRequired: true } : current
-        // A page that opens can sign in silently at once, unless the server is asked before then.
-        if (error.code !== 'no_page' || current.refreshToken) return pause(asked)
-        return current.loginRequired || !isHeard ? undefined : asked
+        if (!pausesAfter(error, current))
+          return isHeard && !current.loginRequired ? asked : undefined
+        return pause(asked)
       })
     },
   }

@@ -10,7 +10,14 @@ import {
   type StoredKeys,
   type StoredMetadata,
 } from './records.js'
-import { dpopShape, keysShape, metadataShape, sessionRecordIn } from './stored-shapes.js'
+import {
+  dpopShape,
+  keyShape,
+  keysShape,
+  metadataShape,
+  sessionRecordIn,
+  storedIn,
+} from './stored-shapes.js'
 import { createStoredTransactions, type StoredTransactions } from './stored-transactions.js'
 
 /** What the store needs of the configuration. */
@@ -63,8 +70,9 @@ export interface Store extends Omit<StoredTransactions, 'dropOldTransactions'>, 
   ): Promise<RecordChange>
   /**
    * Clears up, once in the life of a worker: transactions that are too old, and the database that
-   * the worker at `place` had before its issuer or client was changed. That one is only deleted: to
-   * revoke its token would need the metadata of a server that is no longer configured.
+   * the worker at `place` had before its issuer or client was changed. Whose profile this was stays
+   * known, because of what the browser has cached. The rest is only deleted: to revoke its token
+   * would need the metadata of a server that is no longer configured.
    */
   tidy(place: string): Promise<void>
 }
@@ -86,15 +94,18 @@ const tokensOf = (record: object): typeof noTokens =>
 
 /** What is kept of the server, if it still has its shape. */
 const createPublished = (database: Database, now: Platform['now']): Published => {
-  const read = async <T>(key: ServerKey, shape: Shape): Promise<T | undefined> => {
-    const kept = await database.read('server', key)
-    return fits(kept, shape) ? (kept as T) : undefined
-  }
+  const read = async <T>(key: ServerKey, shape: Shape): Promise<T | undefined> =>
+    storedIn(await database.read('server', key), shape)
+
   return {
     readMetadata: () => read('metadata', metadataShape),
     writeMetadata: (metadata) => database.write('metadata', { metadata, fetchedAt: now() }),
     readKeys: () => read('keys', keysShape),
-    writeKeys: (keys, inVain) => database.write('keys', { keys, fetchedAt: now(), inVain }),
+    writeKeys: (published, inVain) => {
+      // One that a server publishes in a form of its own must not spoil the others.
+      const keys = published.filter((key) => fits(key, keyShape))
+      return database.write('keys', { keys, fetchedAt: now(), inVain })
+    },
     readDpop: () => read('dpop', dpopShape),
     writeDpop: (state) => database.write('dpop', state),
   }
@@ -189,7 +200,20 @@ export function createStore({
 
     tidy: async (place) => {
       await transactions.dropOldTransactions()
-      await database.replaceFormer(place)
+      await database.replaceFormer(place, async (former, raw) => {
+        const { user, usersChanged } = sessionRecordIn(raw) ?? {}
+        // Another server has other names for the same users.
+        const isSameServer = former.startsWith(`tokenward ${issuer} `)
+        const known = { user: isSameServer ? user : undefined, usersChanged }
+        if (known.user === undefined && !usersChanged) return
+        await update((current) =>
+          !current
+            ? { status: 'ended', generation: 0, reason: 'storage_cleared', ...known }
+            : usersChanged && !current.usersChanged
+              ? { ...current, usersChanged }
+              : undefined,
+        )
+      })
     },
   }
 }

@@ -1,5 +1,4 @@
 import type { TokenError } from '../../src/shared/errors.js'
-import type { SignedOutReason } from '../../src/shared/protocol.js'
 import type { Platform } from '../platform.js'
 import { ageOf } from '../values/age.js'
 import { inherit } from './active-record.js'
@@ -47,23 +46,12 @@ const keepUnusable = (wanted: SessionRecord | undefined, current: SessionRecord 
   return isSame ? { ...wanted, accessToken, refreshToken } : wanted
 }
 
-/** Another worker has ended the session: what only this worker has must not outlive it. */
-const followEnd = async (
-  user: string | undefined,
-  store: Pick<Store, 'read'>,
-  forget?: (reason: SignedOutReason) => Promise<unknown>,
-): Promise<void> => {
-  const record = await store.read()
-  if (record?.status === 'ended') await forget?.(record.reason)
-  else if (record && user !== undefined && record.user !== user) await forget?.('user_changed')
-}
-
 interface Parts {
   config: { root: string }
   store: Pick<Store, 'name' | 'inMemory' | 'read' | 'update'>
   platform: Pick<Platform, 'now' | 'channel'>
   dpop?: KeyHolder
-  forget?: (reason: SignedOutReason) => Promise<unknown>
+  forget?: () => Promise<unknown>
   onUnsaved: (error: TokenError) => Promise<unknown>
 }
 
@@ -71,7 +59,7 @@ interface Parts {
  * Reads and changes the session record. Every change goes to the disk first, and is announced to
  * the other workers of this origin and their pages. The pages of this worker get events instead.
  *
- * @param forget Drops what else is kept for the user, when another worker has ended the session
+ * @param forget Drops what else was kept for the user, if the session has ended
  * @param onUnsaved Called when memory begins to hold what the disk would not take
  */
 export function createStoredSession({
@@ -95,10 +83,12 @@ export function createStoredSession({
     memory = undefined
   }
 
+  // If another worker has ended the session, what only this worker has must not outlive it.
+  const follow = forget ?? (store.inMemory ? store.read : async () => {})
+
   const others = channel(store.name, () => {
-    const user = memory?.record?.user
     letGo()
-    if (store.inMemory || forget) followEnd(user, store, forget).catch(() => {})
+    follow().catch(() => {})
   })
 
   const lost = () => {

@@ -1,9 +1,35 @@
 /** What a stored value has to look like: any script of the origin may have written it. */
-import { fits, isObject, type Shape } from '../values/shape.js'
+import { fits, isWithin, type Shape } from '../values/shape.js'
 import type { Outcome, SessionRecord, Transaction } from './records.js'
 
-const active: Shape = {
+/**
+ * Characters and members of one stored value. Several times what a server can send: an answer is
+ * 256 KiB at most.
+ */
+const mostStored = 2_000_000
+
+/** What is kept of a value, if it has its shape and is not too large to be looked through. */
+export const storedIn = <T>(raw: unknown, shape: Shape): T | undefined =>
+  isWithin(mostStored, raw) && fits(raw, shape) ? (raw as T) : undefined
+
+const dpopKey: Shape = {
+  jkt: 'string',
+  jwk: { crv: 'string', kty: 'string', x: 'string', y: 'string' },
+  'privateKey?': 'key',
+}
+
+/** What outlives a session. */
+const lasting: Shape = {
   generation: 'number',
+  'user?': 'string',
+  'usersChanged?': 'boolean',
+  'loggedOut?': 'number',
+  'lastEnd?': 'string',
+  'lastSignOut?': 'string',
+}
+
+const active: Shape = {
+  ...lasting,
   session: 'string',
   since: 'number',
   claims: 'object',
@@ -21,21 +47,20 @@ const active: Shape = {
   'retry?': {
     failures: 'number',
     notBefore: 'number',
+    'asked?': 'boolean',
     'refused?': { first: 'number', last: 'number' },
   },
+  'silentLoginWorks?': 'boolean',
   'silentLoginFailed?': { times: 'number', at: 'number' },
-  protocolEndpoints: 'list',
-  'loggedOut?': 'number',
+  'loginRequired?': 'boolean',
+  protocolEndpoints: ['string'],
+  'dpopKey?': dpopKey,
 }
 
-const ended: Shape = {
-  generation: 'number',
-  reason: 'string',
-  'code?': 'string',
-  'loggedOut?': 'number',
-}
+const ended: Shape = { ...lasting, reason: 'string', 'code?': 'string' }
 
 const entry: Shape = {
+  kind: 'string',
   createdAt: 'number',
   returnTo: 'string',
   'params?': 'strings',
@@ -43,28 +68,42 @@ const entry: Shape = {
   'generation?': 'number',
   'hintless?': 'boolean',
   'report?': 'string',
-  'sent?': { nonce: 'string', verifier: 'string', redirectUri: 'string' },
+  'sent?': { nonce: 'string', verifier: 'string', redirectUri: 'string', 'dpopKey?': dpopKey },
+  'login?': 'string',
 }
 
 const failure: Shape = { error: { code: 'string', message: 'string' } }
 
-export const metadataShape: Shape = { metadata: 'object', fetchedAt: 'number' }
-export const keysShape: Shape = { keys: 'list', fetchedAt: 'number' }
+/** What is used of the metadata, apart from the endpoints: `checkMetadata` looks at those. */
+const metadata: Shape = {
+  issuer: 'string',
+  'id_token_signing_alg_values_supported?': ['string'],
+  'authorization_response_iss_parameter_supported?': 'boolean',
+  'require_pushed_authorization_requests?': 'boolean',
+}
+
+/** A key as a server publishes it (RFC 7517 4), going by what is used of it. */
+export const keyShape: Shape = {
+  ...{ kty: 'string', 'kid?': 'string', 'alg?': 'string', 'use?': 'string' },
+  ...{ 'crv?': 'string', 'n?': 'string', 'e?': 'string', 'x?': 'string', 'y?': 'string' },
+  'key_ops?': ['string'],
+}
+
+export const metadataShape: Shape = { metadata, fetchedAt: 'number' }
+export const keysShape: Shape = { keys: [keyShape], fetchedAt: 'number', 'inVain?': 'boolean' }
 export const dpopShape: Shape = { nonces: 'object' }
 
 /** The session record, if it is one. */
 export const sessionRecordIn = (raw: unknown): SessionRecord | undefined => {
   const { status } = Object(raw) as SessionRecord
-  const isOne =
-    (status === 'ended' && fits(raw, ended)) || (status === 'active' && fits(raw, active))
-  return isOne ? (raw as SessionRecord) : undefined
+  const shape = status === 'ended' ? ended : status === 'active' ? active : undefined
+  return shape && storedIn(raw, shape)
 }
 
 /** The transaction or outcome, if it is one. */
 export const transactionIn = (raw: unknown): Transaction | Outcome | undefined => {
-  if (!fits(raw, entry) || !isObject(raw)) return
-  const { kind, result } = raw
+  const found = storedIn<Transaction | Outcome>(raw, entry)
   const isWhole =
-    kind === 'outcome' ? fits(result, 'string') || fits(result, failure) : fits(kind, 'string')
-  return isWhole ? (raw as unknown as Transaction | Outcome) : undefined
+    found?.kind !== 'outcome' || fits(found.result, 'string') || fits(found.result, failure)
+  return isWhole ? found : undefined
 }

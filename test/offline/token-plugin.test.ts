@@ -7,6 +7,7 @@ const url = 'https://api.example/notes?page=2#top'
 
 const createWorld = () => {
   let user: string | undefined = 'alice'
+  let lastEnd: string | undefined
   const settled = vi.fn(async (response: Response) => response)
   const call = (owner: string | undefined): ApiCall => ({
     send: async () => ({ response: new Response(), isRefused: false }),
@@ -23,14 +24,20 @@ const createWorld = () => {
     signalOf: () => undefined,
     scope: 'https://app.example/',
     begin: (request) => (request.url.startsWith('https://api.') ? call(user) : undefined),
-    user: async () => user,
+    present: async () => ({ user, lastEnd }),
     platform: {
       wait: () => new Promise(() => {}),
       lock: (_name, _signal, work) => work(),
       now: () => 0,
     },
   }
-  const strategy = { cacheName: 'notes', plugins: [], handle: vi.fn(async () => new Response()) }
+  const expiration = { deleteCacheAndMetadata: vi.fn(async () => {}) }
+  const plugins: object[] = [expiration]
+  const strategy = { cacheName: 'notes', plugins, handle: vi.fn(async () => new Response()) }
+  const cache = new Map<string, Response>()
+  const deleted = vi.fn(async () => cache.clear())
+  const keys = async () => [...cache.keys()].map((key) => new Request(key))
+  vi.stubGlobal('caches', { has: async () => true, open: async () => ({ keys }), delete: deleted })
   const plugin = tokenPlugin()
   const part = plugin.partOf(strategy)
   part.connect(door)
@@ -40,8 +47,15 @@ const createWorld = () => {
     door,
     strategy,
     settled,
+    cache,
+    deleted,
+    expiration,
     setUser: (next: string | undefined) => {
       user = next
+    },
+    /** The session has ended, and the same user is in again. */
+    end: () => {
+      lastEnd = `end-${Math.random()}`.replace('.', '')
     },
     keyFor: async (request: Request, mode = 'read', state = {}) =>
       await plugin.cacheKeyWillBeUsed({ request, event, mode, state }),
@@ -99,6 +113,10 @@ describe('an answer', () => {
     expect(await cacheWillUpdate({ ...call, response })).toBeUndefined()
     world.setUser(undefined)
     expect(await cacheWillUpdate({ ...call, response })).toBeUndefined()
+    // Out, and in again.
+    world.setUser('alice')
+    world.end()
+    expect(await cacheWillUpdate({ ...call, response })).toBeUndefined()
   })
 
   test('without a token to be had is a network error for the strategy (OF-03)', async () => {
@@ -133,19 +151,45 @@ describe('the part of an entry of apis', () => {
     expect(strategy.handle).toHaveBeenCalledTimes(1)
   })
 
-  test('forgets its cache, and what other plugins know of it, when the session ends', async () => {
-    const deleted = vi.fn(async () => true)
-    vi.stubGlobal('caches', { delete: deleted })
-    const expiration = { deleteCacheAndMetadata: vi.fn(async () => {}) }
-    const part = tokenPlugin().partOf({
-      cacheName: 'notes',
-      plugins: [expiration],
-      handle: async () => new Response(),
-    })
-    await part.forget('logout')
-    expect(deleted).toHaveBeenCalledWith('notes')
+  test('forgets its cache, and what other plugins know of it, once the session has ended', async () => {
+    const { part, deleted, expiration, keyFor, cache, end } = createWorld()
+    cache.set((await keyFor(new Request(url))).url, new Response())
+    await part.forget()
+    expect(deleted).not.toHaveBeenCalled()
+    end()
+    await Promise.all([part.forget(), part.forget()])
+    expect(deleted).toHaveBeenCalledExactlyOnceWith('notes')
     expect(expiration.deleteCacheAndMetadata).toHaveBeenCalledTimes(1)
-    vi.unstubAllGlobals()
+  })
+
+  test('forgets before it reads what ended while no worker was running (SE-01)', async () => {
+    const { deleted, keyFor, cache, end } = createWorld()
+    end()
+    cache.set(`${url.split('#')[0]}&__tokenward_user=alice.long-ago`, new Response())
+    const key = await keyFor(new Request(url))
+    expect(cache.size).toBe(0)
+    expect(key.url).toMatch(/=alice\.end-\d+$/)
+    cache.set(key.url, new Response())
+    expect((await keyFor(new Request(url))).url).toBe(key.url)
+    expect(deleted).toHaveBeenCalledTimes(1)
+  })
+
+  test('reads nothing from before an end where the cache cannot be deleted (SE-01)', async () => {
+    const { deleted, keyFor, end } = createWorld()
+    const before = await keyFor(new Request(url))
+    deleted.mockRejectedValue(new Error('no'))
+    end()
+    expect((await keyFor(new Request(url))).url).not.toBe(before.url)
+  })
+
+  test('leaves alone what is of the present, or was put there by somebody else', async () => {
+    const { part, deleted, cache, keyFor, end } = createWorld()
+    end()
+    cache.set('https://app.example/v1.2/offline.html', new Response())
+    cache.set((await keyFor(new Request(url))).url, new Response())
+    await part.forget()
+    expect(deleted).not.toHaveBeenCalled()
+    expect(cache.size).toBe(2)
   })
 })
 

@@ -25,6 +25,7 @@ const createWorld = (options: TokenQueueOptions = {}) => {
   })
   const state = {
     user: 'alice' as string | undefined,
+    lastSignOut: 'before' as string | undefined,
     now: 1_000_000,
     isApi: true,
     answer: (async () => new Response('ok')) as (body: string) => Promise<Response>,
@@ -50,7 +51,7 @@ const createWorld = (options: TokenQueueOptions = {}) => {
             }),
           } as ApiCall)
         : undefined,
-    user: async () => state.user,
+    present: async () => ({ user: state.user, lastSignOut: state.lastSignOut }),
     name: 'tokenward issuer client',
     signalOf: () => (state.isCancelled ? AbortSignal.abort() : undefined),
     platform: {
@@ -85,6 +86,10 @@ const createWorld = (options: TokenQueueOptions = {}) => {
     queue,
     registered,
     store,
+    /** The session record says that the user has signed out, whoever has done it. */
+    signOut: () => {
+      Object.assign(state, { user: undefined, lastSignOut: `sign-out ${count++}` })
+    },
     /** From now on the API does not answer, until the network is said to be gone. */
     hang: () => {
       let fail = (_: Error) => {}
@@ -187,6 +192,13 @@ describe('a write', () => {
       throw new TypeError('Failed to fetch')
     }
     expect((await write('2'))?.type).toBe('error')
+    // Out, and in again.
+    state.user = 'alice'
+    state.answer = async () => {
+      state.lastSignOut = 'meanwhile'
+      throw new TypeError('Failed to fetch')
+    }
+    expect((await write('4'))?.type).toBe('error')
     expect(await store.size()).toBe(0)
   })
 
@@ -254,6 +266,18 @@ describe('the database of Workbox', () => {
     size.mockRestore()
     await vi.waitFor(() => expect(sent).toEqual(['1', '1', '2']))
     await vi.waitFor(async () => expect(await store.size()).toBe(0))
+  })
+
+  test('that a page blocks keeps no write from the API for longer than 6 s', async () => {
+    const { write, sent, waits } = createWorld()
+    const size = vi.spyOn(QueueStore.prototype, 'size')
+    size.mockReturnValue(new Promise(() => {}))
+    const answer = write('1')
+    await vi.waitFor(() => expect(waits.some(({ ms }) => ms === 6_000)).toBe(true))
+    expect(sent).toEqual([])
+    for (const { ms, end } of waits) if (ms === 6_000) end()
+    expect((await answer)?.status).toBe(200)
+    size.mockRestore()
   })
 
   test('that fails altogether keeps no write from the API', async () => {
@@ -325,7 +349,7 @@ describe('what is kept', () => {
     const world = createWorld()
     await keep(world, '1')
     world.state.user = undefined
-    await world.queue.forget('ended')
+    await world.queue.forget()
     expect(await world.sync()).toBe(false)
     world.state.user = 'bob'
     expect(await world.sync()).toBe(true)
@@ -336,9 +360,52 @@ describe('what is kept', () => {
   test('is dropped when its user signs out (SE-01)', async () => {
     const world = createWorld()
     await keep(world, '1', '2')
-    await world.queue.forget('logout')
+    world.signOut()
+    await world.queue.forget()
     expect(world.news).toEqual(['dropped 1 logout', 'dropped 2 logout'])
     expect(await world.store.size()).toBe(0)
+  })
+
+  test('is never sent after a sign-out that nobody told this worker of (SE-01)', async () => {
+    for (const next of ['alice', 'bob', undefined]) {
+      const world = createWorld()
+      await keep(world, '1')
+      world.signOut()
+      world.state.user = next
+      expect(await world.sync()).toBe(true)
+      expect(world.sent).toEqual([])
+      expect(world.news).toEqual([`dropped 1 ${next === 'bob' ? 'user_changed' : 'logout'}`])
+    }
+  })
+
+  test('is dropped at the start after a sign-out, and what is newer waits on (SE-01)', async () => {
+    const world = createWorld()
+    await keep(world, '1')
+    world.signOut()
+    world.state.user = 'alice'
+    const { lastSignOut } = world.state
+    const metadata = { user: 'alice', at: world.state.now, lastSignOut }
+    const requestData = { url: api, headers: {}, method: 'POST' }
+    await world.store.pushEntry({ requestData, timestamp: 0, metadata })
+    await world.queue.forget()
+    expect(world.sent).toEqual([])
+    expect(world.news).toEqual(['dropped 1 logout'])
+    expect(await world.store.size()).toBe(1)
+  })
+
+  test('by a version that knew of no sign-outs is sent until there is one', async () => {
+    const world = createWorld()
+    world.state.lastSignOut = undefined
+    const metadata = { user: 'alice', at: world.state.now }
+    const requestData = { url: api, headers: {}, method: 'POST', body: new ArrayBuffer(1) }
+    await world.store.pushEntry({ requestData, timestamp: 0, metadata })
+    expect(await world.sync()).toBe(true)
+    expect(world.sent).toHaveLength(1)
+    await world.store.pushEntry({ requestData, timestamp: 0, metadata })
+    world.signOut()
+    world.state.user = 'alice'
+    expect(await world.sync()).toBe(true)
+    expect(world.sent).toHaveLength(1)
   })
 
   test('is dropped where its URL is of no API any more', async () => {
@@ -375,7 +442,8 @@ describe('what is kept', () => {
     expect(await world.sync()).toBe(true)
     expect(left).toEqual([2, 1])
     await keep(world, '3')
-    await world.queue.forget('logout')
+    world.signOut()
+    await world.queue.forget()
     expect(left).toEqual([2, 1, 1])
     expect(await world.store.size()).toBe(0)
   })
@@ -423,8 +491,10 @@ describe('what is kept', () => {
       })
     const draining = world.sync()
     await vi.waitFor(() => expect(world.sent).toEqual(['1']))
-    await world.queue.forget('logout')
+    world.signOut()
+    await world.queue.forget()
     // The same user is back at once.
+    world.state.user = 'alice'
     answer(new Response('ok'))
     expect(await draining).toBe(true)
     expect(world.sent).toEqual(['1'])

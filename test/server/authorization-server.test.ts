@@ -320,7 +320,7 @@ describe('the metadata', () => {
   test('is kept for a day over restarts of the worker, then fetched again (TK-14)', async () => {
     const { as, browser, server, state, secrets, createWorker } = createWorld()
     const ask = (each = createWorker().authorizationServer) =>
-      each.authorizationUrl({ state, secrets, params: {} })
+      each.authorizationUrl({ state, secrets, params: { prompt: 'none' } })
     await ask(as)
     await browser.pass(24 * hour - 1)
     await ask()
@@ -328,6 +328,60 @@ describe('the metadata', () => {
     await browser.pass(1)
     await ask()
     expect(server.requests).toHaveLength(2)
+  })
+
+  describe('that a script has taken something off', () => {
+    const createSpoilt = async (...names: string[]) => {
+      const metadata = { authorization_response_iss_parameter_supported: true }
+      const world = createWorld({ server: { metadata } })
+      const { as, store, state, secrets, server, createWorker } = world
+      await as.authorizationUrl({ state, secrets, params: {} })
+      const { metadata: stored } = (await store.readMetadata()) as { metadata: object }
+      const left = Object.entries(stored).filter(([name]) => !names.includes(name))
+      await store.writeMetadata(Object.fromEntries(left))
+      server.requests.length = 0
+      const discoveries = () => server.requests.filter(({ url }) => url.includes('well-known'))
+      return { ...world, next: () => createWorker().authorizationServer, discoveries }
+    }
+
+    test('still revokes and ends the session at the server at a sign-out', async () => {
+      const { next, server, discoveries } = await createSpoilt(
+        'revocation_endpoint',
+        'end_session_endpoint',
+      )
+      const worker = next()
+      const [url] = await Promise.all([worker.logoutUrl('s'), worker.revoke('refresh-token')])
+      expect(url).toContain(`${server.issuer}/`)
+      expect(server.revoked).toEqual(['refresh-token'])
+      // Both ask for it once, and what they got is on the disk for the next worker.
+      expect(discoveries()).toHaveLength(1)
+      await worker.logoutUrl('s')
+      expect(discoveries()).toHaveLength(1)
+    })
+
+    test('still demands the issuer in the answer to the next sign-in', async () => {
+      const { next, state, secrets, server } = await createSpoilt(
+        'authorization_response_iss_parameter_supported',
+      )
+      const back = server.authorize(await next().authorizationUrl({ state, secrets, params: {} }))
+      back.searchParams.delete('iss')
+      const redeemed = next().redeem({ params: back.searchParams, state, secrets, asked: {} })
+      expect((await failure(redeemed)).code).toBe('invalid_callback')
+    })
+
+    test('is what there is while the server cannot be asked, and that takes 5 s at most', async () => {
+      const { createWorker, server, browser } = await createSpoilt()
+      const offline = async () => {
+        throw new TypeError('Failed to fetch')
+      }
+      const { authorizationServer: away } = createWorker({ fetch: offline })
+      expect(await away.logoutUrl('s')).toContain(server.issuer)
+      const { authorizationServer: slow } = createWorker({ fetch: () => new Promise(() => {}) })
+      const url = slow.logoutUrl('s')
+      await browser.pass(5_000)
+      expect(await url).toContain(server.issuer)
+      expect(browser.timers()).toBe(0)
+    })
   })
 
   test('that is old is better than none while the server is down', async () => {

@@ -406,26 +406,29 @@ describe('the key', () => {
     })
   })
 
-  test.each([
-    ['missing', { dpopKey: undefined }],
-    ['without its private half', { dpopKey: { jkt: 'k', jwk: {} } as DpopKey }],
-    ['one that could be exported', undefined],
-    ['nothing at all', { dpopKey: null as never }],
-    ['one that does not sign', { dpopKey: { jkt: 'k', jwk: {}, privateKey: {} } as DpopKey }],
+  test.each<[string, (() => Promise<CryptoKey | undefined>) | undefined]>([
+    ['missing', undefined],
+    ['without its private half', async () => undefined],
+    [
+      'one that could be exported',
+      async () => {
+        const ecdsa = { name: 'ECDSA', namedCurve: 'P-256' }
+        return (await crypto.subtle.generateKey(ecdsa, true, ['sign', 'verify'])).privateKey
+      },
+    ],
+    [
+      'one that does not sign',
+      () => crypto.subtle.generateKey({ name: 'HMAC', hash: 'SHA-256' }, false, ['sign']),
+    ],
   ])(
     'that is %s makes the refresh token worthless: silent login, with a new key (DP-10)',
-    async (_, more) => {
+    async (_, makeKey) => {
       const { start, server, calls, browser } = createWorld()
       const worker = start()
-      const pair = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
-        'sign',
-        'verify',
-      ])
-      const extractable = { jkt: 'k', jwk: {} as DpopKey['jwk'], privateKey: pair.privateKey }
+      const jwk = { crv: 'P-256', kty: 'EC', x: 'x', y: 'y' }
+      const dpopKey = makeKey && { jkt: 'k', jwk, privateKey: await makeKey() }
       const refreshToken = 'bound-to-a-lost-key'
-      await worker.store.update(() =>
-        activeRecord(browser.now(), { refreshToken, ...(more ?? { dpopKey: extractable }) }),
-      )
+      await worker.store.update(() => activeRecord(browser.now(), { refreshToken, dpopKey }))
       expect((await worker.fetch()).status).toBe(200)
       expect(worker.frames()).toBe(1)
       expect(refreshes({ server })).toEqual([])

@@ -282,11 +282,67 @@ describe('the end of a session', () => {
   test('leaves no token and no claim in the database, and tells the pages once (SE-01)', async () => {
     const { session, store, events, before, steps } = await createWorld({ idToken: 'i' })
     expect(await session.end('logout')).toEqual(before)
-    expect(await store.read()).toEqual({ status: 'ended', generation: 2, reason: 'logout' })
+    expect(await store.read()).toEqual({
+      ...{ status: 'ended', generation: 2, reason: 'logout' },
+      ...{ lastEnd: expect.any(String), lastSignOut: expect.any(String) },
+    })
     expect(await session.end('logout')).toBeUndefined()
     expect(await session.end('ended', before.session)).toBeUndefined()
     expect(events).toEqual([{ type: 'signed-out', reason: 'logout' }])
     expect(steps).toEqual(['signed-out'])
+  })
+})
+
+describe('what the record says of the ends of sessions', () => {
+  const createEnds = async () => {
+    const { session, store, before, createWorker } = await createWorld()
+    const seen = async () => {
+      const { lastEnd, lastSignOut } = (await createWorker().session.read()) ?? {}
+      return { lastEnd, lastSignOut }
+    }
+    const signIn = (user: string) =>
+      session.change(() => ({ ...before, user, session: `session of ${user}` }))
+    await signIn('alice')
+    return { session, store, seen, signIn }
+  }
+
+  test('stays as it is while the same user is in, and signs in again', async () => {
+    const { session, seen, signIn } = await createEnds()
+    const first = await seen()
+    await session.changeOwn('session of alice', (record) => ({ ...record, scope: 'less' }))
+    await signIn('alice')
+    expect(await seen()).toEqual(first)
+    expect(first).toEqual({ lastEnd: expect.any(String), lastSignOut: expect.any(String) })
+  })
+
+  test('names each end, and apart from it each after which nothing waits for its user', async () => {
+    const { session, seen, signIn } = await createEnds()
+    const first = await seen()
+    await session.end('ended')
+    await signIn('alice')
+    const second = await seen()
+    // Writes wait for a user whose session has only ended.
+    expect(second).toEqual({ lastEnd: expect.any(String), lastSignOut: first.lastSignOut })
+    expect(second.lastEnd).not.toBe(first.lastEnd)
+    const all = [first, second]
+    for (const next of [() => session.end('logout'), () => signIn('bob'), () => signIn('alice')]) {
+      await next()
+      all.push(await seen())
+    }
+    expect(new Set(all.map(({ lastEnd }) => lastEnd)).size).toBe(5)
+    expect(new Set(all.map(({ lastSignOut }) => lastSignOut)).size).toBe(4)
+  })
+
+  test('is another one after the record was deleted: nobody knows what has ended', async () => {
+    const { store, seen, signIn } = await createEnds()
+    const first = await seen()
+    await new Promise((resolve) => {
+      indexedDB.deleteDatabase(store.name).onsuccess = resolve
+    })
+    await signIn('alice')
+    const { lastEnd, lastSignOut } = await seen()
+    expect([first.lastEnd, first.lastSignOut]).not.toContain(lastEnd)
+    expect([first.lastEnd, first.lastSignOut]).not.toContain(lastSignOut)
   })
 })
 

@@ -6,9 +6,9 @@ import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { isTokenError } from '../../src/shared/errors.js'
 import type { Outcome, Transaction } from '../../sw/session/records.js'
-import { createStore } from '../../sw/session/store.js'
+import { createStore, type Store } from '../../sw/session/store.js'
 import { createFakeBrowser, settle } from '../support/fake-platform.js'
-import { activeRecord, readDatabase } from '../support/worker-parts.js'
+import { activeRecord, holdDatabase, readDatabase } from '../support/worker-parts.js'
 
 let names = 0
 
@@ -285,7 +285,52 @@ describe('the database', () => {
     expect(await read).toMatchObject({ code: 'storage_failed', transient: true })
     expect(isTokenError(await read)).toBe(true)
     holder.close()
+    await browser.pass(3_000)
     expect(await store.read()).toBeUndefined()
+  })
+
+  test.each<[string, (store: Store, now: number) => Promise<unknown>]>([
+    ['reading the session', (store) => store.read()],
+    ['writing it', (store) => store.update((current) => current && { ...current, scope: 'new' })],
+    ['beginning a sign-in', (store, now) => store.addTransaction('new', transaction(now))],
+    ['taking one', (store, now) => store.takeTransaction('old', taking(now))],
+    ['looking for one', (store) => store.readTransaction('old')],
+    ['listing them', (store) => store.listTransactions()],
+    ['reading what is kept of the server', (store) => store.readMetadata()],
+    ['writing it', (store) => store.writeMetadata({ issuer: 'new' })],
+  ])(
+    'that a page keeps a transaction open in: %s fails in 6 s, and nothing comes of it later (ST-07)',
+    async (_, work) => {
+      const { browser, store } = createStores()
+      await store.update(() => activeRecord(browser.now()))
+      await store.addTransaction('old', transaction(browser.now()))
+      await store.writeMetadata({ issuer: 'old' })
+      const before = await readDatabase(store.name)
+      const { release } = await holdDatabase(store.name)
+      const failing = work(store, browser.now()).catch((cause: unknown) => cause)
+      const startedAt = browser.now()
+      await browser.pass(6_000)
+      expect(await failing).toMatchObject({ code: 'storage_failed', transient: true })
+      // What the same request does next does not wait as long again.
+      await expect(store.read()).rejects.toMatchObject({ code: 'storage_failed' })
+      expect(browser.now() - startedAt).toBe(6_000)
+      expect(browser.timers()).toBe(0)
+      await release()
+      await browser.pass(3_000)
+      expect(await readDatabase(store.name)).toEqual(before)
+      expect(await store.read()).toMatchObject({ status: 'active' })
+    },
+  )
+
+  test('that a page lets go of in time is waited for (ST-07)', async () => {
+    const { browser, store } = createStores()
+    await store.update(() => activeRecord(browser.now()))
+    const { release } = await holdDatabase(store.name)
+    const write = store.update((current) => current && { ...current, scope: 'new' })
+    await browser.pass(4_000)
+    await release()
+    expect((await write).after).toMatchObject({ scope: 'new', generation: 2 })
+    expect(browser.timers()).toBe(0)
   })
 
   test('tells that it has gone, deleted or closed by the browser (ST-10)', async () => {
@@ -658,6 +703,32 @@ describe('clearing up', () => {
     expect(await changed.read()).toBeDefined()
     await changed.tidy(here)
     expect(await changed.read()).toBeDefined()
+  })
+
+  test('keeps whose profile it was, and that two users had it, past a new client id', async () => {
+    const { browser, config, store, open } = createStores()
+    const here = place()
+    const lasting = { user: 'u', usersChanged: true, lastEnd: 'e' } as const
+    await store.update(() => activeRecord(browser.now(), lasting))
+    await store.tidy(here)
+    const change = (more: Partial<typeof config>) => {
+      const changed = { ...config, clientId: `${config.clientId}-${++names}`, ...more }
+      return createStore({ config: changed, platform: browser.platform() })
+    }
+    const next = change({})
+    await next.tidy(here)
+    expect(await next.read()).toEqual({
+      ...{ status: 'ended', generation: 1, reason: 'storage_cleared' },
+      ...{ user: 'u', usersChanged: true },
+    })
+    // Somebody has signed in already. Another server has another name for them.
+    const last = change({ issuer: 'https://other.example' })
+    await last.update(() => activeRecord(browser.now(), { user: 'other' }))
+    await last.tidy(here)
+    expect(await last.read()).toMatchObject({
+      ...{ status: 'active', user: 'other', usersChanged: true },
+    })
+    expect(await open().read()).toBeUndefined()
   })
 
   test('leaves a database alone that another worker uses, or has never used here (CF-10)', async () => {

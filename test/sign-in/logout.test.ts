@@ -37,7 +37,10 @@ describe('signing out', () => {
   test('forgets the session, tells the pages, and revokes behind it (SE-01, SE-02)', async () => {
     const { begin, store, events, server, kept, before } = await createWorld()
     await begin()
-    expect(await store.read()).toEqual({ status: 'ended', generation: 2, reason: 'logout' })
+    expect(await store.read()).toEqual({
+      ...{ status: 'ended', generation: 2, reason: 'logout' },
+      ...{ lastEnd: expect.any(String), lastSignOut: expect.any(String) },
+    })
     expect(events).toEqual([{ type: 'signed-out', reason: 'logout' }])
     await Promise.all(kept)
     expect(server.revoked).toEqual([before.refreshToken])

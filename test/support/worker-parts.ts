@@ -91,6 +91,8 @@ const watched = (store: Store, onStored?: (after: ActiveRecord) => unknown): Sto
 
 /** A browser and an authorization server, and as many workers as a test needs. */
 export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions = {}) => {
+  // What the workers of an earlier world have noted of the place that all of them have.
+  indexedDB.deleteDatabase('tokenward')
   const browser = createFakeBrowser()
   const server = createFakeAuthorizationServer({ now: browser.now, ...serverOptions })
   const config = parseOptions(workingOptions(options), 'https://app.example/')
@@ -152,13 +154,42 @@ export const createUnitWorld = ({ options, server: serverOptions }: WorldOptions
 export type UnitWorld = ReturnType<typeof createUnitWorld>
 export type { FakeAuthorizationServer, FakeBrowser }
 
-/** Everything that is in the database of a configuration. */
-export const readDatabase = async (name: string): Promise<Record<string, [string, unknown][]>> => {
-  const db = await new Promise<IDBDatabase>((resolve, reject) => {
+const openDatabase = (name: string) =>
+  new Promise<IDBDatabase>((resolve, reject) => {
     const request = indexedDB.open(name)
     request.onsuccess = () => resolve(request.result)
     request.onerror = () => reject(request.error)
   })
+
+/** A script of a page that keeps a transaction open, by one request in it after the other. */
+export const holdDatabase = async (name: string) => {
+  const db = await openDatabase(name)
+  const tx = db.transaction([...db.objectStoreNames], 'readwrite')
+  let isHeld = true
+  await new Promise<void>((resolve) => {
+    const ask = () => {
+      const request = tx.objectStore('session').get('current')
+      request.onsuccess = () => {
+        resolve()
+        if (isHeld) ask()
+      }
+    }
+    ask()
+  })
+  return {
+    release: async () => {
+      isHeld = false
+      await new Promise((resolve) => {
+        tx.oncomplete = resolve
+      })
+      db.close()
+    },
+  }
+}
+
+/** Everything that is in the database of a configuration. */
+export const readDatabase = async (name: string): Promise<Record<string, [string, unknown][]>> => {
+  const db = await openDatabase(name)
   const entries: Record<string, [string, unknown][]> = {}
   for (const storeName of db.objectStoreNames) {
     const store = db.transaction(storeName).objectStore(storeName)

@@ -15,6 +15,7 @@ import { type FakePage, type Fetch, fakePage, settle } from '../support/fake-pla
 import {
   activeRecord,
   createUnitWorld,
+  holdDatabase,
   readDatabase,
   workingOptions,
 } from '../support/worker-parts.js'
@@ -576,6 +577,42 @@ describe('an auth page', () => {
     }
   })
 
+  test('ends in the app in 6 s where a page keeps the database busy, and requests fail (ST-07)', async () => {
+    const { start, browser, name } = createWorld()
+    await start().signIn()
+    const { release } = await holdDatabase(name)
+    const settled: string[] = []
+    const note = (name: string) => (result: unknown) => void settled.push(`${name} ${result}`)
+    for (const page of ['login', 'silent', 'callback', 'logout']) {
+      const url = `${app}tokenward/${page}.html?ticket=x&state=y&code=z`
+      start().navigate(url).then(note(page))
+    }
+    const { response } = start().dispatch(requestTo(api))
+    response?.then(({ type }) => note('api')(type))
+    const next = start()
+    next.call('session').catch(({ code }) => note('session')(code))
+    await browser.pass(6_000)
+    await vi.waitFor(() => expect(settled).toHaveLength(6))
+    expect(new Set(settled)).toEqual(
+      new Set([
+        ...[`login ${app}#`, `silent ${app}#`, `callback ${app}#`, `logout ${app}#`],
+        ...['api error', 'session storage_failed'],
+      ]),
+    )
+    await release()
+    await browser.pass(3_000)
+    expect(await next.fetchApi()).toEqual({ authorization: expect.stringMatching(/^Bearer /) })
+  })
+
+  test('ends in the app after a minute, whatever it waits for (CB-11)', async () => {
+    const dpop = () => ({ keyFor: () => new Promise(() => {}) })
+    const { start, browser } = createWorld({ dpop: dpop as never })
+    const { navigate } = start()
+    const landed = navigate(`${app}tokenward/login.html?ticket=x`)
+    await browser.pass(60_000)
+    expect(await landed).toBe(`${app}#`)
+  })
+
   test('never reaches the network, whichever step of an arrival throws (CB-11)', async () => {
     /** Lets the nth step of everything that is not ours throw. */
     const trip = { left: Infinity, tripped: false }
@@ -851,7 +888,10 @@ describe('a part of an API', () => {
       },
       answer: ({ method }) =>
         method === name ? Promise.resolve(new Response(`part ${name}`)) : undefined,
-      forget: async (reason) => void heard.push(reason),
+      forget: async () => {
+        const { user, lastEnd } = await (door as ConnectedWorker).present()
+        heard.push(lastEnd && user ? 'another user' : 'nobody')
+      },
       resume: async () => resumed(),
       ...more,
     }
@@ -903,9 +943,10 @@ describe('a part of an API', () => {
 
   test('forgets a user before any page hears of the end (SE-01, SE-08)', async () => {
     let told: string[] = []
-    const { part, heard } = createPart('x', {
-      forget: async (reason) => {
-        heard.push(`${reason} ${told.includes('signed-out')}`)
+    const { part, heard, door } = createPart('x', {
+      forget: async () => {
+        const { user } = await door().present()
+        heard.push(`${user === undefined ? 'nobody' : 'somebody'} ${told.includes('signed-out')}`)
       },
     })
     const { start, browser } = createPartWorld(part)
@@ -915,11 +956,12 @@ describe('a part of an API', () => {
     const eventsAt = () => page.events.map(({ type }) => type)
     told = new Proxy([], { get: () => (type: string) => eventsAt().includes(type as never) })
     await signIn()
+    heard.length = 0
     await signIn('bob')
-    expect(heard).toEqual(['user_changed false'])
+    expect(heard).toEqual(['somebody false'])
     page.events.length = 0
     await call('logout', { local: true })
-    expect(heard).toEqual(['user_changed false', 'logout false'])
+    expect(heard).toEqual(['somebody false', 'nobody false'])
     expect(eventsAt()).toContain('signed-out')
   })
 
@@ -929,14 +971,19 @@ describe('a part of an API', () => {
     const here = world.start()
     await here.signIn()
     await here.fetchApi()
-    // Both have the same part: it hears it from the one, and from the other by its announcement.
+    // Both have the same part: the one that ends the session asks it, and the other that hears it.
+    heard.length = 0
     const there = world.start()
     await there.signIn('bob')
-    await vi.waitFor(() => expect(heard).toEqual(['user_changed', 'user_changed']))
+    await settle()
+    expect(new Set(heard)).toEqual(new Set(['another user']))
+    expect(heard.length).toBeGreaterThan(1)
     heard.length = 0
     await here.fetchApi()
     await there.call('logout', { local: true })
-    await vi.waitFor(() => expect(heard).toEqual(['logout', 'logout']))
+    await settle()
+    expect(heard).toHaveLength(2)
+    expect(heard).toContain('nobody')
   })
 
   test('that takes too long, or fails, does not keep anybody signed in (SE-01)', async () => {
@@ -960,9 +1007,9 @@ describe('a part of an API', () => {
     await first.signIn()
     void first.call('logout', { local: true })
     await settle()
-    part.forget = async (reason) => void heard.push(reason)
+    part.forget = async () => void heard.push('asked')
     await world.start().call('session')
-    await vi.waitFor(() => expect(heard).toEqual(['logout']))
+    await vi.waitFor(() => expect(heard).toEqual(['asked']))
   })
 
   test('tries what it has put off when a page opens, and with a new token (OF-05)', async () => {
@@ -988,16 +1035,16 @@ describe('a part of an API', () => {
     const { part, door } = createPart('x')
     const { start } = createPartWorld(part)
     const { call, signIn } = start()
-    expect(await door().user()).toBeUndefined()
+    expect((await door().present()).user).toBeUndefined()
     await signIn()
-    const user = await door().user()
+    const user = (await door().present()).user
     expect(user).toMatch(/^.{20,}$/)
     expect(user).not.toContain('alice')
     await signIn('bob')
-    expect(await door().user()).not.toBe(user)
+    expect((await door().present()).user).not.toBe(user)
     await call('logout', { local: true })
     await signIn()
-    expect(await door().user()).toBe(user)
+    expect((await door().present()).user).toBe(user)
   })
 
   test('begins requests to its APIs and to nothing else, and only as the user it names', async () => {
@@ -1006,7 +1053,7 @@ describe('a part of an API', () => {
     await start().signIn()
     const event = { waitUntil: () => {} }
     expect(door().begin(new Request('https://other.example/'), event)).toBeUndefined()
-    const owner = await door().user()
+    const owner = (await door().present()).user
     expect((await door().begin(new Request(api), event)?.send(owner))?.response.status).toBe(200)
     expect(
       (await door().begin(new Request(api), event)?.send('somebody else'))?.response.type,
