@@ -105,6 +105,12 @@ const isPublished = async (
   }
 }
 
+/** An answer of the app's own origin always shows its `Date`. */
+const readSiteTime = (url: string, exchange: Exchange): Promise<number> =>
+  exchange
+    .send({ url, init: { method: 'HEAD' }, limit: goodbyeLimit, read: async (to) => dateOf(to) })
+    .catch(() => Number.NaN)
+
 /** Creates the worker's side of the conversation with the authorization server. */
 export function createAuthorizationServer({
   config,
@@ -124,16 +130,7 @@ export function createAuthorizationServer({
   const exchange = createExchange({ issuer, platform })
   const source = createMetadataSource({ config, store, exchange, now, reportProblem })
   const metadata = source.get
-  // An answer of the app's own origin always shows its `Date`.
-  const siteTime = () =>
-    exchange
-      .send({
-        url: authUrls.done,
-        init: { method: 'HEAD' },
-        limit: goodbyeLimit,
-        read: async (response) => dateOf(response),
-      })
-      .catch(() => Number.NaN)
+  const siteTime = () => readSiteTime(authUrls.done, exchange)
   const checkSignature = config.idTokenSignature?.createCheck({
     store,
     now,

@@ -103,6 +103,20 @@ const endpointsOf = (metadata: AuthorizationServerMetadata): string[] => {
   )
 }
 
+const isSameOrigin = (a: string, b: string): boolean => new URL(a).origin === new URL(b).origin
+
+/** Reads what the server publishes of itself (OpenID Connect Discovery 1.0, 4). */
+const discover = async (
+  config: MetadataConfig,
+  exchange: Pick<Exchange, 'readDocument'>,
+  limit?: number,
+): Promise<AuthorizationServerMetadata> => {
+  const url = new URL(config.issuer)
+  url.pathname = `${url.pathname}/.well-known/openid-configuration`.replace('//', '/')
+  const document = { what: 'metadata', url: url.href, headers: acceptJson, limit } as const
+  return checkMetadata(await exchange.readDocument(document), config)
+}
+
 export function createMetadataSource({
   config,
   store,
@@ -129,8 +143,6 @@ export function createMetadataSource({
   }
   if (config.metadata) remember(config.metadata)
 
-  const isAtIssuer = (url: string): boolean => new URL(url).origin === new URL(issuer).origin
-
   /**
    * Stored metadata is checked like discovered metadata, because pages can write to the database
    * too. It only counts if all its endpoints lie at the issuer's own origin: so a script that once
@@ -141,14 +153,9 @@ export function createMetadataSource({
     const stored = await store.readMetadata()
     if (!stored) return
     const metadata = checkMetadata(stored.metadata, config)
-    return endpointsOf(metadata).every(isAtIssuer) ? { ...stored, metadata } : undefined
-  }
-
-  const discover = async (limit?: number): Promise<AuthorizationServerMetadata> => {
-    const url = new URL(issuer)
-    url.pathname = `${url.pathname}/.well-known/openid-configuration`.replace('//', '/')
-    const document = { what: 'metadata', url: url.href, headers: acceptJson, limit } as const
-    return checkMetadata(await exchange.readDocument(document), config)
+    return endpointsOf(metadata).every((url) => isSameOrigin(url, issuer))
+      ? { ...stored, metadata }
+      : undefined
   }
 
   /** @param former The stored metadata, whose endpoints all lie at the issuer */
@@ -156,10 +163,10 @@ export function createMetadataSource({
     former: object | undefined,
     limit?: number,
   ): Promise<AuthorizationServerMetadata> => {
-    const discovered = await discover(limit)
+    const discovered = await discover(config, exchange, limit)
     const { token_endpoint: endpoint } = discovered
     // A signed-out user has nothing to lose that a first visit would not lose as well.
-    const isMove = former && !isAtIssuer(endpoint as string)
+    const isMove = former && !isSameOrigin(endpoint as string, issuer)
     if (isMove && activeOf(await store.read())) {
       throw new TokenError(
         'invalid_configuration',

@@ -38,15 +38,24 @@ export interface WorkerSession extends StoredSession {
   requireLogin(session: string, error: TokenError): Promise<void>
 }
 
+/** A page that opens can sign in silently at once, unless the server is asked before then. */
+const pausesAfter = (error: TokenError, { refreshToken }: ActiveRecord): boolean =>
+  error.code !== 'no_page' || refreshToken !== undefined
+
+/** What pages may know of a record: no token, no protocol state. */
+const viewOf = (record: ActiveRecord, state: Session['state']): Session => ({
+  claims: record.claims,
+  scope: record.scope,
+  state,
+  since: record.since,
+  accessTokenExpiresAt: record.accessTokenExpiresAt,
+})
+
 /**
  * Creates the session. The pages in the worker's scope get its events.
  *
  * @param forget Drops what else was kept for the user, before pages get the end of the session
  */
-/** A page that opens can sign in silently at once, unless the server is asked before then. */
-const pausesAfter = (error: TokenError, { refreshToken }: ActiveRecord): boolean =>
-  error.code !== 'no_page' || refreshToken !== undefined
-
 export function createSession({
   config,
   store,
@@ -72,14 +81,8 @@ export function createSession({
   const { readAgain, change, changeOwn } = stored
   let renewing = false
 
-  /** What pages may know of a record: no token, no protocol state. */
-  const view = (record: ActiveRecord): Session => ({
-    claims: record.claims,
-    scope: record.scope,
-    state: renewing ? 'renewing' : hasGoodToken(record, now()) ? 'fresh' : 'stale',
-    since: record.since,
-    accessTokenExpiresAt: record.accessTokenExpiresAt,
-  })
+  const view = (record: ActiveRecord): Session =>
+    viewOf(record, renewing ? 'renewing' : hasGoodToken(record, now()) ? 'fresh' : 'stale')
 
   const pause = (record: ActiveRecord, retryAfter?: number): ActiveRecord =>
     withPause(record, { now: now(), chance: random(), retryAfter })

@@ -111,6 +111,12 @@ const createPublished = (database: Database, now: Platform['now']): Published =>
   }
 }
 
+/** What a former database says that still holds. Another server has other names for its users. */
+const lastingIn = (raw: unknown, isSameServer: boolean) => {
+  const { user, usersChanged } = sessionRecordIn(raw) ?? {}
+  return { user: isSameServer ? user : undefined, usersChanged }
+}
+
 /**
  * Keeps records in IndexedDB: truth is in there, memory is a cache. With `storage: 'memory'` the
  * tokens are in the memory of this worker and nowhere else.
@@ -201,11 +207,9 @@ export function createStore({
     tidy: async (place) => {
       await transactions.dropOldTransactions()
       await database.replaceFormer(place, async (former, raw) => {
-        const { user, usersChanged } = sessionRecordIn(raw) ?? {}
-        // Another server has other names for the same users.
-        const isSameServer = former.startsWith(`tokenward ${issuer} `)
-        const known = { user: isSameServer ? user : undefined, usersChanged }
-        if (known.user === undefined && !usersChanged) return
+        const known = lastingIn(raw, former.startsWith(`tokenward ${issuer} `))
+        const { user, usersChanged } = known
+        if (user === undefined && !usersChanged) return
         await update((current) =>
           !current
             ? { status: 'ended', generation: 0, reason: 'storage_cleared', ...known }

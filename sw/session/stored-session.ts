@@ -38,6 +38,15 @@ export interface KeyHolder {
 /** After a pause this long, in ms, an announcement may have been missed: the record is read again. */
 const trustMemoryFor = 1_000
 
+/** The record without tokens that are bound to a key which is not here. */
+const withUsable = (
+  record: SessionRecord | undefined,
+  dpop?: KeyHolder,
+): SessionRecord | undefined =>
+  record?.status === 'active' && (dpop ? !dpop.canUse(record.dpopKey) : record.dpopKey)
+    ? { ...record, accessToken: undefined, refreshToken: undefined }
+    : record
+
 /** Tokens that this worker cannot use stay in the record for one that has their key. */
 const keepUnusable = (wanted: SessionRecord | undefined, current: SessionRecord | undefined) => {
   if (wanted?.status !== 'active' || current?.status !== 'active') return wanted
@@ -96,13 +105,7 @@ export function createStoredSession({
     others.post({ generation: 0, scope: '' })
   }
 
-  /** The record without tokens that are bound to a key which is not here. */
-  const usable = (onDisk: SessionRecord | undefined): SessionRecord | undefined => {
-    const record = unsaved.over(onDisk)
-    return record?.status === 'active' && (dpop ? !dpop.canUse(record.dpopKey) : record.dpopKey)
-      ? { ...record, accessToken: undefined, refreshToken: undefined }
-      : record
-  }
+  const usable = (onDisk: SessionRecord | undefined) => withUsable(unsaved.over(onDisk), dpop)
 
   const peek = () => {
     const time = now()
