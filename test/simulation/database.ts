@@ -50,9 +50,9 @@ let disk: Disk
 let owners: WeakMap<object, Owner>
 let factory: { _databases: Map<string, RawDatabase>; open(name: string, version?: number): object }
 
-/** What is there now, without a transaction. There is one database. */
+/** What is there now, without a transaction, in the one database of the worker. */
 const read = (storeName: string, key: string): unknown => {
-  const [database] = factory._databases.values()
+  const [, database] = [...factory._databases].find(([name]) => name.startsWith('tokenward ')) ?? []
   return database?.rawObjectStores.get(storeName)?.records.get(key)?.value
 }
 
@@ -143,8 +143,7 @@ export const createDatabase = (chance: Chance, next: Disk) => {
 
     /** What a worker that dies had open is committed as far as it got, or undone. */
     kill: (owner: Owner) => {
-      const [database] = factory._databases.values()
-      const open = database?.transactions ?? []
+      const open = [...factory._databases.values()].flatMap(({ transactions }) => transactions)
       for (const transaction of open) {
         if (owners.get(transaction.db) !== owner || transaction._state === 'finished') continue
         const isUndone = chance.is(0.5)

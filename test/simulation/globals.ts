@@ -15,6 +15,7 @@ export interface Stage {
   now: () => number
   /** ms for the next step of the database */
   diskTakes: () => number
+  caches: object
 }
 
 /**
@@ -56,12 +57,16 @@ const replace = (name: string, value: unknown) =>
   Object.defineProperty(globalThis, name, { value, configurable: true, writable: true })
 
 /** From now on the globals belong to this run. */
-export const enter = ({ scheduler, secrets, now, diskTakes }: Stage) => {
+export const enter = ({ scheduler, secrets, now, diskTakes, caches }: Stage) => {
   // fake-indexeddb looks this up at each call. One source, because a database is served in order.
   replace('setImmediate', (task: () => void) => {
     const label = `database: ${task.name.replace(/^bound _?/, '') || 'task'}`
     scheduler.add(label, task, { in: diskTakes(), source: 'database' })
   })
+
+  replace('caches', caches)
+  // A browser without Background Sync.
+  replace('self', { registration: {}, addEventListener: () => {} })
 
   replace('AbortSignal', LightAbortSignal)
   replace('AbortController', LightAbortController)

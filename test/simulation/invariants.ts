@@ -49,7 +49,12 @@ export const createInvariants = (
     renewals.hasAskedForFrame,
     fail,
   )
-  const revocations = watchRevocations(scheduler, server, { record, isClockRight, fail })
+  const revocations = watchRevocations(scheduler, server, {
+    record,
+    isClockRight,
+    diskRefused,
+    fail,
+  })
   const subject = () => active()?.subject
   const requests = watchRequests(scheduler, server, readingTime, subject, fail)
   /** What waits for the answer to a refresh. */

@@ -1,5 +1,5 @@
 /**
- * The Web Lock of the origin. The worker asks for one name only, so there is one lock here.
+ * The Web Locks of the origin.
  */
 import type { Owner, Scheduler } from './scheduler.js'
 
@@ -15,7 +15,7 @@ export interface LockWatch {
 }
 
 /** Granted in the order of the wishes, and released when the holder dies. */
-export const createLocks = (scheduler: Scheduler, watch: LockWatch) => {
+const createLock = (scheduler: Scheduler, watch?: LockWatch) => {
   const waiting: Wish[] = []
   let holder: Wish | undefined
 
@@ -25,14 +25,16 @@ export const createLocks = (scheduler: Scheduler, watch: LockWatch) => {
       if (!wish) return
       if (wish.owner.dead) continue
       holder = wish
-      scheduler.add('the lock is granted', wish.grant, { owner: wish.owner })
+      scheduler.add(watch ? 'the lock is granted' : 'a lock is granted', wish.grant, {
+        owner: wish.owner,
+      })
     }
   }
 
   const release = (wish: Wish) => {
     if (holder !== wish) return
     holder = undefined
-    watch.released(wish.owner)
+    watch?.released(wish.owner)
     next()
   }
 
@@ -53,7 +55,7 @@ export const createLocks = (scheduler: Scheduler, watch: LockWatch) => {
             // Given up in the same moment.
             if (holder !== wish) return
             signal.removeEventListener('abort', onAbort)
-            watch.granted(owner)
+            watch?.granted(owner)
             work()
               .finally(() => release(wish))
               .then(resolve, reject)
@@ -67,6 +69,32 @@ export const createLocks = (scheduler: Scheduler, watch: LockWatch) => {
 
     kill: (owner: Owner) => {
       if (holder?.owner === owner) release(holder)
+    },
+  }
+}
+
+/** @param watch Of the lock under which workers renew */
+export const createLocks = (scheduler: Scheduler, watch: LockWatch) => {
+  const locks = new Map<string, ReturnType<typeof createLock>>()
+
+  const lockOf = (name: string) => {
+    const lock =
+      locks.get(name) ?? createLock(scheduler, name.endsWith(' renew') ? watch : undefined)
+    locks.set(name, lock)
+    return lock
+  }
+
+  return {
+    holder: () => [...locks.values()].map((lock) => lock.holder()).find(Boolean),
+
+    request: <T>(
+      owner: Owner,
+      { name, signal }: { name: string; signal: AbortSignal },
+      work: () => Promise<T>,
+    ): Promise<T> => lockOf(name).request(owner, signal, work),
+
+    kill: (owner: Owner) => {
+      for (const lock of locks.values()) lock.kill(owner)
     },
   }
 }

@@ -67,10 +67,11 @@ export const navigate = (
     return
   }
 
-  if (!url.pathname.startsWith('/tokenward/')) return void load(href)
+  if (!href.startsWith(`${worker.scope}tokenward/`)) return void load(href)
 
   // Another worker of the origin may answer: an update has come, or a longer scope wins.
-  const answering = chance.is(0.15) ? chance.pick(world.workers) : worker
+  const peers = world.workers.filter(({ scope }) => scope === worker.scope)
+  const answering = chance.is(0.15) ? chance.pick(peers) : worker
   const error = url.searchParams.get('error')
   const code = url.searchParams.get('code')
   // The session that a hidden frame is for; the transaction is gone once it has been answered.
@@ -94,7 +95,7 @@ export const navigate = (
     (result) => {
       // As token-worker.ts does it for a visit that breaks down.
       if (code !== null) invariants.callbackEnded(code)
-      const next = 'value' in result ? result.value.headers.get('location') : world.scope
+      const next = 'value' in result ? result.value.headers.get('location') : worker.scope
       if ('error' in result) scheduler.note(`  ${name} fails: ${result.error}`)
       const go = () => {
         // Back, or a reload that somebody could not wait for.

@@ -14,6 +14,8 @@ export interface Exchange {
   url: URL
   params: URLSearchParams
   accessToken?: string
+  /** Of the page's request. */
+  id: string
   /** There was a network when it was sent, so it may have arrived. */
   left: boolean
 }
@@ -25,10 +27,14 @@ export interface NetworkWatch {
   ended(exchange: Exchange, answer?: Answer): void
   /** The API has seen a request. */
   seen(exchange: Exchange): void
+  /** Which time it is, counted in sessions that have ended. */
+  epoch(): number
   met(fault: TokenFault | 'API fault'): void
 }
 
 export const apiOrigin = 'https://api.example'
+/** The header that names a request of a page. */
+export const requestId = 'x-request'
 
 /** ms. Few values, so that answers often come at the same time. */
 const latencies = [0, 50, 50, 100, 200] as const
@@ -56,7 +62,8 @@ export const createNetwork = (
     watch.seen(exchange)
     const { accessToken } = exchange
     if (accessToken === undefined) return { status: 401 }
-    return server.subjectOf(accessToken) ? { status: 200, body: 'data' } : unauthorized
+    const subject = server.subjectOf(accessToken)
+    return subject ? { status: 200, body: `for ${subject} ${watch.epoch()}` } : unauthorized
   }
 
   const serve = (exchange: Exchange): Answer =>
@@ -125,10 +132,11 @@ export const createNetwork = (
   const exchangeOf = (owner: Owner, input: RequestInfo | URL, init?: RequestInit): Exchange => {
     const url = new URL(input instanceof Request ? input.url : input)
     const kind = url.origin === apiOrigin ? 'api' : url.pathname === '/token' ? 'token' : 'other'
-    const { headers, body } = init ?? {}
-    const authorization = headers instanceof Headers ? headers.get('authorization') : null
+    const { headers = input instanceof Request ? input.headers : undefined, body } = init ?? {}
+    const { authorization, [requestId]: id = '' } =
+      headers instanceof Headers ? Object.fromEntries<string | undefined>(headers) : {}
     return {
-      ...{ owner, kind, url, left: isOnline() },
+      ...{ owner, kind, url, id, left: isOnline() },
       params: new URLSearchParams(String(body ?? '')),
       accessToken: authorization?.replace('Bearer ', ''),
     }
@@ -143,7 +151,7 @@ export const createNetwork = (
           const { signal } = init ?? {}
           signal?.throwIfAborted()
           const exchange = exchangeOf(owner, input, init)
-          const name = `${exchange.kind} ${exchange.url.pathname}`
+          const name = `${exchange.kind} ${exchange.url.pathname} ${exchange.id}`.trim()
           let isOver = false
           const settle = (answer: Answer | undefined, how: () => void) => {
             if (isOver) return

@@ -44,10 +44,12 @@ export const watchRevocations = (
   {
     record,
     isClockRight,
+    diskRefused,
     fail,
   }: {
     record: () => SessionRecord | undefined
     isClockRight: () => boolean
+    diskRefused: () => boolean
     fail: (what: string) => void
   },
 ) => {
@@ -96,8 +98,9 @@ export const watchRevocations = (
         const isIt = 'code' in done ? code === done.code : code === null && owner === done.refreshOf
         if (!isIt) continue
         arrivals.delete(token)
-        // With a wrong clock an ID token counts as invalid, and the sign-in as failed.
-        if (mayBeShared || !isClockRight()) continue
+        // With a wrong clock an ID token counts as invalid, and the sign-in as failed. A full disk
+        // fails it, too.
+        if (mayBeShared || !isClockRight() || diskRefused()) continue
         expect(token, owner, `${subject} is not signed in`)
       }
     },

@@ -6,6 +6,7 @@ import type { TokenWorkerOptions } from '../../sw/options/options.js'
 import type { Chance } from './chance.js'
 import { type TokenFault, tokenFaults } from './faults.js'
 import type { ServerKind } from './model-server.js'
+import type { StrategyKind } from './offline.js'
 
 /** How often users do what, compared to each other. */
 export const actionWeights = {
@@ -45,6 +46,10 @@ export type Trouble = keyof typeof troubleWeights
 export interface Scenario {
   server: ServerKind
   options: Partial<TokenWorkerOptions>
+  /** Of the scopes of the three workers. */
+  folders: readonly string[]
+  /** What the app keeps of its API. */
+  offline: { strategy?: StrategyKind; queue: boolean }
   tabs: number
   /** What the token endpoint suffers from all the time. */
   mood?: { kind: TokenFault; share: number }
@@ -70,12 +75,24 @@ const pickServer = (chance: Chance): ServerKind => ({
   honoursHint: chance.is(0.7),
 })
 
+const pickOffline = (chance: Chance): Scenario['offline'] => {
+  const strategy = chance.pick([
+    undefined,
+    undefined,
+    'network first',
+    'stale while revalidate',
+  ] as const)
+  return { ...(strategy && { strategy }), queue: chance.is(0.3) }
+}
+
 export const pickScenario = (chance: Chance): Scenario => {
   const server = pickServer(chance)
   // Whoever runs the app knows of the grace, or not.
   const rotationGrace = server.rotation === 'grace' && chance.is(0.6) ? server.grace / 1000 : 0
   return {
     server,
+    folders: chance.is(0.3) ? ['one/', 'one/', 'other/'] : [],
+    offline: pickOffline(chance),
     options: {
       leeway: chance.pick([0, 60, 60]),
       silentLoginTimeout: chance.pick([2, 10]),

@@ -4,10 +4,11 @@
  */
 import type { FrameEnd, PageCalls, Session, WorkerCalls } from '../../src/shared/protocol.js'
 import { arrivalOf } from '../../sw/http/arrival.js'
+import type { ApiPart } from '../../sw/offline/api-part.js'
 import type { Page } from '../../sw/platform.js'
 import type { Call } from './calls.js'
 import { navigate, type User } from './navigation.js'
-import { apiOrigin } from './network.js'
+import { apiOrigin, requestId } from './network.js'
 import type { Owner } from './scheduler.js'
 import type { Incarnation, Worker } from './worker.js'
 import type { World } from './world.js'
@@ -15,7 +16,24 @@ import type { World } from './world.js'
 const noEvent = { waitUntil: () => {} }
 
 /** How an API request ended for the page. */
-export type Fetched = { status: number } | 'network error'
+export type Fetched = { status: number; body: string } | 'network error'
+
+/** What token-worker.ts does with a request to an API. */
+const answerApi = async (
+  { parts, keepAlive }: Incarnation,
+  request: Request,
+  clientId: string,
+): Promise<Response> => {
+  const arrival = { ...arrivalOf(request, noEvent), clientId, keepAlive }
+  const what = parts.intercept(request, arrival.url)
+  if (what?.kind !== 'api') throw new Error('The worker declines an API request')
+  const event = { waitUntil: keepAlive } as Parameters<ApiPart['answer']>[1]
+  for (const part of what.rule.parts ?? []) {
+    const answered = part.answer(request, event)
+    if (answered) return await answered
+  }
+  return (await parts.apiRequest(arrival, what.rule).send()).response
+}
 
 type PlainCall = 'checkSession' | 'renew' | 'online'
 
@@ -113,7 +131,9 @@ export const createTab = (world: World, name: string, worker: Worker) => {
     const from = owner
     worker.dispatch(
       `${what} of ${from.name}`,
-      ({ parts, owner: of, keepAlive }) => {
+      (incarnation) => {
+        const { parts, owner: of, keepAlive } = incarnation
+        if (what === 'hello') keepAlive(incarnation.tidy())
         const watched = invariants.calls.start(what === 'hello' ? 'session' : what, of)
         const answer = how(parts.pageCalls(from.name, keepAlive))
         answer.catch(() => {}).finally(() => invariants.calls.end(watched))
@@ -151,38 +171,39 @@ export const createTab = (world: World, name: string, worker: Worker) => {
   }
 
   /** One request; a worker that is killed over it gets it once more. */
-  const fetch = (onDone: (result: Fetched) => void = () => {}) => {
+  const fetch = (onDone?: (result: Fetched) => void) => {
     const from = owner
-    const method = chance.is(0.25) ? 'POST' : 'GET'
+    // Who waits for the answer wants the API's own, from no cache and no queue.
+    const method = chance.is(0.25) && !onDone ? 'POST' : 'GET'
     const attempt = (again: boolean) => {
       const id = world.newRequestId()
-      const handle = ({ parts, owner: of, keepAlive }: Incarnation) => {
-        const request = new Request(`${apiOrigin}/orders/${id}`, {
+      const handle = (incarnation: Incarnation) => {
+        const request = new Request(`${apiOrigin}/orders${onDone ? `/${id}` : ''}`, {
           method,
+          headers: { [requestId]: id },
           body: method === 'POST' ? 'order' : undefined,
         })
-        const watched = invariants.calls.start('api request', of)
+        const watched = invariants.calls.start('api request', incarnation.owner)
         invariants.requests.start(id, watched)
-        const arrival = { ...arrivalOf(request, noEvent), clientId: from.name, keepAlive }
-        const what = parts.intercept(request, arrival.url)
-        if (what?.kind !== 'api') throw new Error('The worker declines an API request')
-        const answer = parts
-          .apiRequest(arrival, what.rule)
-          .send()
-          .then(({ response }) => response)
+        const answer = answerApi(incarnation, request, from.name).then(
+          async (response): Promise<Fetched> =>
+            response.type === 'error'
+              ? 'network error'
+              : { status: response.status, body: await response.text() },
+        )
         answer.catch(() => {}).finally(() => invariants.calls.end(watched))
         return answer
       }
       const tell = (result: Fetched) => {
         const how = result === 'network error' ? result : result.status
-        scheduler.add(`request ${id}: ${how}`, () => onDone(result), { owner: from })
+        if (result !== 'network error') invariants.requests.answered(id, result)
+        scheduler.add(`request ${id}: ${how}`, () => onDone?.(result), { owner: from })
       }
       worker.dispatch(
         `request ${id} of ${from.name}${again ? ', again' : ''}`,
         handle,
         (result) => {
-          const isAnswer = 'value' in result && result.value.type !== 'error'
-          tell(isAnswer ? { status: result.value.status } : 'network error')
+          tell('value' in result ? result.value : 'network error')
         },
         () => (again ? tell('network error') : attempt(true)),
       )
@@ -192,6 +213,7 @@ export const createTab = (world: World, name: string, worker: Worker) => {
 
   const tab = {
     name,
+    scope: worker.scope,
     visible: true,
     /** The browser runs nothing of it: it answers nobody. */
     isFrozen: false,
@@ -228,7 +250,7 @@ export const createTab = (world: World, name: string, worker: Worker) => {
     login: (user: User) =>
       call(
         'login',
-        ({ login }) => login({ returnTo: `${world.scope}orders` }),
+        ({ login }) => login({ returnTo: `${worker.scope}orders` }),
         (result) => {
           if ('value' in result) leaveFor(result.value.url, user)
         },

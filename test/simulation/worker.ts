@@ -6,6 +6,7 @@ import type { Config } from '../../sw/options/parse-options.js'
 import type { PageBridge } from '../../sw/page-bridge.js'
 import type { Platform } from '../../sw/platform.js'
 import type { Mutation } from './mutations.js'
+import { isEndInRecord } from './requests.js'
 import type { Owner } from './scheduler.js'
 import type { OpenPage } from './tab.js'
 import type { World } from './world.js'
@@ -20,9 +21,14 @@ export interface Incarnation {
   /** Events that are open, and what their senders meet if the worker is killed. */
   events: Set<{ onKilled?: () => void }>
   keepAlive(work: Promise<unknown>): void
+  /** What token-worker.ts clears up when a page has been opened. */
+  tidy(): Promise<void>
 }
 
-const createPlatform = (world: World, owner: Owner, isIdle: () => boolean): Platform => {
+const createPlatform = (
+  world: World,
+  { owner, scope, isIdle }: { owner: Owner; scope: string; isIdle: () => boolean },
+): Platform => {
   const { scheduler } = world
   /** An answer of the browser: it comes later, and only to the living. */
   const later = <T>(label: string, value: () => T): Promise<T> =>
@@ -30,7 +36,7 @@ const createPlatform = (world: World, owner: Owner, isIdle: () => boolean): Plat
       scheduler.add(label, () => resolve(value()), { owner })
     })
   return {
-    scope: () => world.scope,
+    scope: () => scope,
     fetch: world.network.fetchFor(owner),
     now: world.now,
     wait: (ms, signal) =>
@@ -48,11 +54,11 @@ const createPlatform = (world: World, owner: Owner, isIdle: () => boolean): Plat
         signal?.addEventListener('abort', onAbort)
       }),
     random: world.jitter.next,
-    lock: (_name, signal, work) => world.locks.request(owner, signal, work),
+    lock: (name, signal, work) => world.locks.request(owner, { name, signal }, work),
     channel: (_name, onMessage) => world.channel.join(owner, { onMessage, isIdle }),
     online: () => world.isOnline,
     pages: {
-      list: () => later('list of pages', () => world.pages()),
+      list: (within) => later('list of pages', () => world.pages(within)),
       exists: (id) => later('page exists?', () => world.pages().some((page) => page.id === id)),
       claim: async () => {},
     },
@@ -93,7 +99,20 @@ const createBridge = (world: World, owner: Owner): Pick<PageBridge, 'call' | 'pu
 }
 
 /** One of the service workers of the origin, which share the disk, the lock and the channel. */
-export const createWorker = (world: World, name: string, config: Config, mutation?: Mutation) => {
+export const createWorker = (
+  world: World,
+  name: string,
+  {
+    scope,
+    configFor,
+    mutation,
+  }: {
+    scope: string
+    /** The options of a worker that is started. */
+    configFor: (fetch: Platform['fetch']) => Config
+    mutation?: Mutation
+  },
+) => {
   const { scheduler, invariants } = world
   let count = 0
   let incarnation: Incarnation | undefined
@@ -106,10 +125,11 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
     const owner: Owner = { name: `${name}.${++count}` }
     const events: Incarnation['events'] = new Set()
     const isIdle = () => events.size === 0 && scheduler.time() - busyAt > noticeablePause
-    const platform = createPlatform(world, owner, isIdle)
+    let isTidy = false
+    const platform = createPlatform(world, { owner, scope, isIdle })
     const mutated = mutation?.platform?.(platform) ?? platform
     const parts = assemble({
-      config,
+      config: configFor(mutated.fetch),
       platform: mutated,
       bridge: createBridge(world, owner),
       changes: { store: mutation?.store },
@@ -124,6 +144,16 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
           events.delete(event)
         }
         work.catch(() => {}).finally(end)
+      },
+      tidy: async () => {
+        const { session, apiParts } = parts
+        const forget = apiParts.forget as ((reason?: string) => Promise<unknown>) | undefined
+        if (isTidy || !forget) return
+        isTidy = true
+        const record = await session.read()
+        if (isEndInRecord || record?.status === 'ended') {
+          await forget(record?.status === 'ended' ? record.reason : undefined)
+        }
       },
     }
   }
@@ -144,6 +174,7 @@ export const createWorker = (world: World, name: string, config: Config, mutatio
   }
 
   return {
+    scope,
     isTurnOf: (owner: Owner | undefined) => owner !== undefined && incarnation?.owner === owner,
     isAlive: () => incarnation !== undefined,
     isIdle: () => incarnation?.events.size === 0,

@@ -2,7 +2,7 @@
  * Puts together one browser profile with three workers and its tabs, and the servers.
  */
 import { parseOptions } from '../../sw/options/parse-options.js'
-import type { Page } from '../../sw/platform.js'
+import type { Page, Platform } from '../../sw/platform.js'
 import { type Chance, createChance } from './chance.js'
 import { type Channel, createChannel } from './channel.js'
 import { pairOf, type State, stateOf } from './coverage.js'
@@ -13,13 +13,14 @@ import { createInvariants, type Invariants } from './invariants.js'
 import { createLocks, type Locks } from './locks.js'
 import { createModelServer, issuer, type ModelServer } from './model-server.js'
 import type { Mutation } from './mutations.js'
-import { apiOrigin, createNetwork, type Network } from './network.js'
+import { createNetwork, type Network } from './network.js'
+import { createCaches, createOfflineApi } from './offline.js'
 import type { Scenario } from './scenario.js'
 import { createScheduler, type Owner, type Scheduler } from './scheduler.js'
 import { createTab, type Tab } from './tab.js'
 import { createWorker, type Worker } from './worker.js'
 
-const scope = 'https://app.example/'
+const root = 'https://app.example/'
 const clientId = 'simulated-app'
 /** When a run begins, ms since 1970. */
 const beginning = Date.UTC(2030, 0, 1)
@@ -33,7 +34,6 @@ const slowTask = [0, 5, 25, 50, 400] as const
 
 /** One browser profile with its workers and tabs, and the servers. */
 export interface World {
-  scope: string
   scheduler: Scheduler
   chance: Chance
   jitter: Chance
@@ -63,7 +63,8 @@ export interface World {
   setClock(error: number): void
   /** The device's clock. */
   now(): number
-  pages(): Page[]
+  /** The open pages in a scope. */
+  pages(scope?: string): Page[]
   newRequestId(): string
   openTab(): Tab
   /** Pairs of a state and a fault that came upon it. */
@@ -138,18 +139,23 @@ export const createWorld = (
     server,
     faults,
     () => world.isOnline,
-    { sent: invariants.sent, ended: invariants.ended, seen: invariants.requests.seen, met: meet },
-  )
-  const config = parseOptions(
     {
-      issuer,
-      clientId,
-      apis: [`${apiOrigin}/`],
-      scope: 'openid offline_access',
-      ...scenario.options,
+      ...{ sent: invariants.sent, ended: invariants.ended, met: meet },
+      ...{ seen: invariants.requests.seen, epoch: invariants.requests.epoch },
     },
-    scope,
   )
+  const caches = createCaches(scheduler)
+  const configFor = (scope: string) => (fetch: Platform['fetch']) =>
+    parseOptions(
+      {
+        issuer,
+        clientId,
+        apis: [createOfflineApi(scenario.offline, { scope, caches, fetch })],
+        scope: 'openid offline_access',
+        ...scenario.options,
+      },
+      scope,
+    )
   const database = createDatabase(createChance(seed, 'disk'), {
     scheduler,
     isFull: () => {
@@ -163,7 +169,7 @@ export const createWorld = (
   })
 
   const world: World = {
-    ...{ scope, scheduler, chance, server, network, faults, database, invariants },
+    ...{ scheduler, chance, server, network, faults, database, invariants },
     ...{ frames, signIns, tabs, reached, state, meet },
     jitter: createChance(seed, 'jitter'),
     locks: createLocks(scheduler, invariants.lock),
@@ -186,7 +192,11 @@ export const createWorld = (
       clock.setAt = scheduler.time()
     },
     now: () => trueTime() + world.clockError,
-    pages: () => tabs.map((tab) => tab.page()).filter((page) => page !== undefined),
+    pages: (scope = root) =>
+      tabs
+        .filter((tab) => tab.scope.startsWith(scope))
+        .map((tab) => tab.page())
+        .filter((page) => page !== undefined),
     newRequestId: () => String(++requests),
     openTab: () => {
       const tab = createTab(world, `tab-${tabs.length + 1}`, chance.pick(world.workers))
@@ -195,13 +205,16 @@ export const createWorld = (
       return tab
     },
   }
-  world.workers = ['a', 'b', 'c'].map((name) =>
-    createWorker(world, `worker-${name}`, config, options.mutation),
-  )
+  world.workers = ['a', 'b', 'c'].map((name, index) => {
+    const scope = root + (scenario.folders[index] ?? '')
+    const { mutation } = options
+    return createWorker(world, `worker-${name}`, { scope, configFor: configFor(scope), mutation })
+  })
   const disk = createChance(seed, 'slow disk')
   enter({
     scheduler,
     secrets: createChance(seed, 'secrets'),
+    caches,
     now: world.now,
     diskTakes: () => (world.isDiskSlow ? disk.pick(slowTask) : 0),
   })
