@@ -2,6 +2,7 @@
  * What an app keeps of its API in a scope: a queue for its writes, and a cache, filled and read by
  * strategies that call their plugin in Workbox's order.
  */
+import type { Waiting } from '../../sw/http/worker-events.js'
 import type { ApiStrategy } from '../../sw/offline/api-part.js'
 import { tokenPlugin } from '../../sw/offline/token-plugin.js'
 import { tokenQueue } from '../../sw/offline/token-queue.js'
@@ -59,7 +60,7 @@ export const createCaches = (scheduler: Scheduler) => {
 }
 
 type Caches = ReturnType<typeof createCaches>
-type Event = Parameters<ApiStrategy['handle']>[0]['event']
+type Event = Parameters<ApiStrategy['handle']>[0]['event'] & Waiting
 
 const createStrategy = (
   { kind, cacheName, caches }: { kind: StrategyKind; cacheName: string; caches: Caches },
@@ -88,7 +89,8 @@ const createStrategy = (
   return {
     cacheName,
     plugins: [plugin],
-    handle: async ({ request, event }) => {
+    handle: async ({ request, event: raw }) => {
+      const event = raw as Event
       if (kind === 'network first') {
         try {
           return await ask(request, event)

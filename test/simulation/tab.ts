@@ -27,7 +27,7 @@ const answerApi = async (
   const arrival = { ...arrivalOf(request, noEvent), clientId, keepAlive }
   const what = parts.intercept(request, arrival.url)
   if (what?.kind !== 'api') throw new Error('The worker declines an API request')
-  const event = { waitUntil: keepAlive } as Parameters<ApiPart['answer']>[1]
+  const event = { waitUntil: keepAlive } as unknown as Parameters<ApiPart['answer']>[1]
   for (const part of what.rule.parts ?? []) {
     const answered = part.answer(request, event)
     if (answered) return await answered
