@@ -25,6 +25,8 @@ const define = { DEVELOPMENT: 'true' }
 export default defineConfig({
   test: {
     maxWorkers: '100%',
+    // The hints of the development build, where no test fails.
+    silent: 'passed-only',
     projects: [
       {
         define,

@@ -44,7 +44,7 @@ const bundle = async (mutation) => {
     platform: 'node',
     format: 'esm',
     target: 'node20',
-    define: { DEVELOPMENT: 'true', 'process.env.NODE_ENV': '"production"' },
+    define: { DEVELOPMENT: 'false', 'process.env.NODE_ENV': '"production"' },
     // Workbox looks for it as it is loaded.
     banner: { js: 'globalThis.self ??= globalThis' },
     sourcemap: true,
