@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import 'fake-indexeddb/auto'
-import { IDBFactory, IDBOpenDBRequest, IDBRequest, IDBTransaction } from 'fake-indexeddb'
+import { IDBFactory, IDBIndex, IDBOpenDBRequest, IDBRequest, IDBTransaction } from 'fake-indexeddb'
 import type { SessionRecord, Transaction } from '../../sw/session/records.js'
 import type { Chance } from './chance.js'
 import type { Owner, Scheduler } from './scheduler.js'
@@ -70,7 +70,12 @@ const dispatchEvent = target.dispatchEvent
 
 const connectionOf = (of: object): object | undefined => {
   if (of instanceof IDBOpenDBRequest) return of
-  if (of instanceof IDBRequest) return of.transaction?.db
+  if (of instanceof IDBRequest) {
+    // A request of an index does not say which transaction it belongs to.
+    const { source } = of
+    const store = source instanceof IDBIndex ? source.objectStore : undefined
+    return (of.transaction ?? store?.transaction)?.db
+  }
   return of instanceof IDBTransaction ? of.db : of
 }
 

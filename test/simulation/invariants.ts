@@ -122,7 +122,8 @@ export const createInvariants = (
         refreshTokens.stored(was, is)
         renewals.stored(was, is, owner)
       } else renewals.sessionChanged()
-      requests.stored(was?.subject, is?.subject)
+      const reason = after.status === 'ended' ? after.reason : undefined
+      requests.stored(was?.subject, is?.subject, reason)
     },
 
     /** A worker sends a request. */

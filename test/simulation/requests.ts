@@ -45,8 +45,8 @@ export const watchRequests = (
 ) => {
   const requests = new Map<string, Request>()
   /** Who was signed in at any time in this instant: a worker may have served either. */
-  /** When sessions have ended. */
-  const ends: number[] = []
+  /** When sessions have ended, and by whom: a user who is only to sign in again keeps writes. */
+  const ends: { at: number; isByUser: boolean }[] = []
   const instant = { at: -1, subjects: new Set<string>() }
 
   const addToInstant = (name: string | undefined) => {
@@ -66,10 +66,12 @@ export const watchRequests = (
     },
 
     /** Somebody has been signed in or out. */
-    stored: (before: string | undefined, after: string | undefined) => {
+    stored: (before: string | undefined, after: string | undefined, reason?: string) => {
       addToInstant(before)
       addToInstant(after)
-      if (before !== undefined && before !== after) ends.push(scheduler.time())
+      if (before !== undefined && before !== after) {
+        ends.push({ at: scheduler.time(), isByUser: reason !== 'ended' })
+      }
       if (after === undefined) return
       for (const { startedAt, allowed, later } of requests.values()) {
         later.add(after)
@@ -84,7 +86,9 @@ export const watchRequests = (
       if (!request) return
       request.sentAt = scheduler.time()
       const { keptAt = Number.POSITIVE_INFINITY } = request
-      const isOver = ends.some((end) => end > keptAt && end < scheduler.time() - replayTakes)
+      const isOver = ends.some(
+        ({ at, isByUser }) => isByUser && at > keptAt && at < scheduler.time() - replayTakes,
+      )
       if (isOver && isEndInRecord) fail('a write that was kept was sent after a sign-out')
     },
 
@@ -103,7 +107,7 @@ export const watchRequests = (
         const [user = 'nobody'] = request.allowed
         fail(`a request of ${user} got an answer for ${owner}`)
       }
-      const before = ends.filter((end) => end < request.startedAt - readingTime())
+      const before = ends.filter(({ at }) => at < request.startedAt - readingTime())
       if (isEndInRecord && Number(epoch) < before.length) {
         fail(`a request got an answer for ${owner} from before a session ended`)
       }

@@ -27,7 +27,12 @@ export interface Incarnation {
 
 const createPlatform = (
   world: World,
-  { owner, scope, isIdle }: { owner: Owner; scope: string; isIdle: () => boolean },
+  {
+    owner,
+    scope,
+    isIdle,
+    notice,
+  }: { owner: Owner; scope: string; isIdle: () => boolean; notice: () => void },
 ): Platform => {
   const { scheduler } = world
   /** An answer of the browser: it comes later, and only to the living. */
@@ -55,7 +60,13 @@ const createPlatform = (
       }),
     random: world.jitter.next,
     lock: (name, signal, work) => world.locks.request(owner, { name, signal }, work),
-    channel: (_name, onMessage) => world.channel.join(owner, { onMessage, isIdle }),
+    channel: (_name, listener) => {
+      const onMessage = (data: unknown) => {
+        notice()
+        listener(data)
+      }
+      return world.channel.join(owner, { onMessage, isIdle })
+    },
     online: () => world.isOnline,
     pages: {
       list: (within) => later('list of pages', () => world.pages(within)),
@@ -125,8 +136,11 @@ export const createWorker = (
     const owner: Owner = { name: `${name}.${++count}` }
     const events: Incarnation['events'] = new Set()
     const isIdle = () => events.size === 0 && scheduler.time() - busyAt > noticeablePause
+    const notice = () => {
+      busyAt = scheduler.time()
+    }
     let isTidy = false
-    const platform = createPlatform(world, { owner, scope, isIdle })
+    const platform = createPlatform(world, { owner, scope, isIdle, notice })
     const mutated = mutation?.platform?.(platform) ?? platform
     const parts = assemble({
       config: configFor(mutated.fetch),
