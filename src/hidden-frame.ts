@@ -10,7 +10,7 @@ export const openHiddenFrame = (url: string, doneUrl: string, limit: number): Pr
     const frame = document.createElement('iframe')
     frame.title = 'Signing in'
     frame.tabIndex = -1
-    frame.setAttribute('aria-hidden', 'true')
+    frame.ariaHidden = 'true'
     frame.style.display = 'none'
     // Chrome requires this of a frame that loads a server on the user's own network or machine. The
     // last is the name before Chrome 145.

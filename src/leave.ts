@@ -20,18 +20,18 @@ export function createPendingLogin(): PendingLogin {
     if (pending) return pending
     const attempt = begin()
     pending = attempt
-    const over = new AbortController()
     const settle = () => {
-      over.abort()
+      // Such a listener keeps a page out of Firefox's back/forward cache.
+      removeEventListener('beforeunload', onAsked)
       if (pending === attempt) pending = undefined
     }
+    // At once where the page has asked whether to leave: a user who has left does not click again.
+    const onAsked = (event: BeforeUnloadEvent) =>
+      setTimeout(() => (event.defaultPrevented || event.returnValue) && settle())
+    addEventListener('beforeunload', onAsked)
     attempt.catch(settle)
     // The user may have stopped the navigation: the button has to work again.
     setTimeout(settle, leaveLimit)
-    // At once where the page has asked whether to leave: who has left does not click again.
-    const onAsked = (event: BeforeUnloadEvent) =>
-      setTimeout(() => (event.defaultPrevented || event.returnValue) && settle())
-    addEventListener('beforeunload', onAsked, { once: true, signal: over.signal })
     return attempt
   }
 }

@@ -29,8 +29,7 @@ export const newsBetween = (known: KnownSession, report: SessionReport): Session
   const isOtherUser = session?.claims['sub'] !== before?.claims['sub']
   const isRenewed = session?.accessTokenExpiresAt !== before?.accessTokenExpiresAt
   if (before && (!session || isOtherUser)) {
-    const why = session ? ({ reason: 'user_changed' } as const) : { reason: ended, code }
-    news.push({ type: 'signed-out', ...why })
+    news.push({ type: 'signed-out', reason: session ? 'user_changed' : ended, code })
   }
   if (session && before !== null) {
     if (session.since !== before?.since) news.push({ type: 'signed-in', session })

@@ -118,13 +118,11 @@ export function createSetUp({
     ready,
     greeted: begun.catch(() => {}),
     hopeful: async () => {
-      await withTimeLimit(
-        verdictLimit,
-        ready.catch((error: TokenError) => {
-          // Anything else may have passed, or is no obstacle.
-          if (/^(out_of_scope|worker_order)$/.test(error.code)) throw error
-        }),
-      )
+      const verdict = ready.catch((error: TokenError) => {
+        // Anything else may have passed, or is no obstacle.
+        if (/^(out_of_scope|worker_order)$/.test(error.code)) throw error
+      })
+      await withTimeLimit(verdictLimit, verdict)
     },
     takeProblem: (error) => {
       if (error.code !== 'invalid_configuration') return

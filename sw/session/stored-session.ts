@@ -115,8 +115,10 @@ export function createStoredSession({
   }
 
   const readAgain = async (): Promise<SessionRecord | undefined> => {
-    // The disk may have room by now.
-    if (unsaved.exists()) await change((record) => record, true).catch(() => {})
+    // The disk may have room by now. It is announced only if it has: two workers that announce what
+    // they fail to write would call each other without end.
+    const saved = await unsaved.save()
+    if (saved) others.post({ generation: saved.generation, scope })
     const heardBefore = heard
     const record = usable(await store.read())
     if (heard !== heardBefore) return usable(await store.read())

@@ -11,8 +11,8 @@ export interface Unsaved {
   ): Promise<RecordChange>
   /** What is kept in the place of the record that is on the disk, or that record. */
   over(onDisk: SessionRecord | undefined): SessionRecord | undefined
-  /** Is anything kept? */
-  exists(): boolean
+  /** Writes what is kept, if there is room by now; gives what has been written. */
+  save(): Promise<SessionRecord | undefined>
 }
 
 /**
@@ -30,18 +30,30 @@ export function createUnsaved({
   /** It stands for `base`, as long as that is on the disk. */
   let kept: { record: ActiveRecord; base: ActiveRecord } | undefined
 
-  return {
-    exists: () => kept !== undefined,
+  const over: Unsaved['over'] = (onDisk) => {
+    const record = activeOf(onDisk)
+    // What somebody else has written of the same tokens says less than what is kept.
+    const isBase =
+      record?.session === kept?.base.session &&
+      record?.accessToken === kept?.base.accessToken &&
+      record?.refreshToken === kept?.base.refreshToken
+    if (!isBase) kept = undefined
+    return kept?.record ?? onDisk
+  }
 
-    over: (onDisk) => {
-      const record = activeOf(onDisk)
-      // What somebody else has written of the same tokens says less than what is kept.
-      const isBase =
-        record?.session === kept?.base.session &&
-        record?.accessToken === kept?.base.accessToken &&
-        record?.refreshToken === kept?.base.refreshToken
-      if (!isBase) kept = undefined
-      return kept?.record ?? onDisk
+  return {
+    over,
+
+    save: async () => {
+      if (!kept) return undefined
+      const write = store.update((current) => {
+        const wanted = over(current)
+        return wanted === current ? undefined : wanted
+      })
+      const change = await write.catch(() => undefined)
+      if (!change || change.after === change.before) return undefined
+      kept = undefined
+      return change.after
     },
 
     update: async (next, isKept) => {
