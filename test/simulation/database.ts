@@ -42,6 +42,8 @@ interface Disk {
   scheduler: Scheduler
   /** Writing fails: the disk is full. */
   isFull: () => boolean
+  /** A change has come to nothing: the disk was full, or too slow. */
+  onRefused: () => void
   /** A transaction that could change the session record has been committed. */
   onCommit: (record: SessionRecord | undefined, owner: Owner | undefined) => void
 }
@@ -105,6 +107,7 @@ target.dispatchEvent = function (this: object, event) {
     const { mode, _scope: scope, listeners, db } = transaction
     const isChange = mode === 'readwrite' && scope.has('session') && event.type === 'complete'
     if (isChange) disk.onCommit(readSession(), owner)
+    if (mode === 'readwrite' && event.type === 'abort') disk.onRefused()
     if (owner?.dead) {
       const { processTransactions } = db._rawDatabase
       transaction.listeners = listeners.filter(

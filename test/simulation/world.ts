@@ -158,9 +158,9 @@ export const createWorld = (
     )
   const database = createDatabase(createChance(seed, 'disk'), {
     scheduler,
-    isFull: () => {
-      if (world.isDiskFull) world.refusedAt = scheduler.time()
-      return world.isDiskFull
+    isFull: () => world.isDiskFull,
+    onRefused: () => {
+      world.refusedAt = scheduler.time()
     },
     onCommit: (record, owner) => {
       invariants.committed(record, owner)
