@@ -1,6 +1,7 @@
 import { text } from 'node:stream/consumers'
 import type { BrowserContext, Page } from 'playwright-core'
 import { afterEach, describe, expect, test } from 'vitest'
+import { limit } from '../support/machine.mjs'
 import {
   eventsIn,
   fetchIn,
@@ -313,6 +314,52 @@ describe('a database that is full of nonsense', () => {
     await stopWorkers(page)
     expect(await me(page)).toMatchObject(asAlice)
     expect(await alarmsIn(page)).toEqual([])
+  })
+})
+
+describe('a page that keeps a transaction of the database open', () => {
+  /** One request after the other, for as long as the page likes. */
+  const hold = (page: Page) =>
+    page.evaluate(
+      (name) =>
+        new Promise<void>((resolve, reject) => {
+          const opening = indexedDB.open(name)
+          opening.onerror = () => reject(opening.error)
+          opening.onsuccess = () => {
+            const db = opening.result
+            const tx = db.transaction([...db.objectStoreNames], 'readwrite')
+            const ask = () => {
+              const request = tx.objectStore('session').get('current')
+              request.onsuccess = () => {
+                resolve()
+                if (!('isReleased' in window)) ask()
+              }
+            }
+            tx.oncomplete = () => db.close()
+            ask()
+          }
+        }),
+      world.databaseName,
+    )
+  const release = (page: Page) => page.evaluate(() => Object.assign(window, { isReleased: true }))
+
+  test('keeps no request and no sign-in waiting for longer than 6 s (ST-07)', async () => {
+    const context = await world.newProfile()
+    const page = await openSignedIn(world, context)
+    const visitor = await context.newPage()
+    await hold(page)
+    await stopWorkers(page)
+    const startedAt = performance.now()
+    const [answer] = await Promise.all([
+      me(page),
+      visitor.goto(`${world.url}tokenward/callback.html?code=x&state=y`),
+    ])
+    expect(answer).toEqual({ error: 'TypeError' })
+    expect(new URL(visitor.url()).pathname).toBe('/')
+    expect(performance.now() - startedAt).toBeLessThan(limit(20_000))
+    await release(page)
+    await expect.poll(async () => await me(page)).toMatchObject(asAlice)
+    expect(await sessionIn(page)).toMatchObject({ claims: { sub: 'alice' }, state: 'fresh' })
   })
 })
 
