@@ -71,20 +71,32 @@ export const enter = ({ scheduler, secrets, now, diskTakes, caches }: Stage) => 
   replace('AbortSignal', LightAbortSignal)
   replace('AbortController', LightAbortController)
 
+  /** What the real one answers from other threads, in an order of their own. */
+  const later = <T>(label: string, value: () => T): Promise<T> =>
+    new Promise((resolve) => {
+      scheduler.add(label, () => resolve(value()), { owner: scheduler.current() })
+    })
+  const hash = (data: Uint8Array) =>
+    new Uint8Array(createHash('sha256').update(data).digest()).buffer
+
   replace('crypto', {
     getRandomValues: (bytes: Uint8Array) => {
       for (let index = 0; index < bytes.length; index++) bytes[index] = secrets.below(256)
       return bytes
     },
     subtle: {
-      // The real one answers from other threads, in an order of their own.
-      digest: (_algorithm: 'SHA-256', data: Uint8Array) =>
-        new Promise<ArrayBufferLike>((resolve) => {
-          const hash = () => {
-            resolve(new Uint8Array(createHash('sha256').update(data).digest()).buffer)
-          }
-          scheduler.add('hash', hash, { owner: scheduler.current() })
+      digest: (_algorithm: 'SHA-256', data: Uint8Array) => later('hash', () => hash(data)),
+      generateKey: () =>
+        later('a key', () => {
+          const id = String(secrets.below(1e9))
+          return { privateKey: { id, extractable: false }, publicKey: { id } }
         }),
+      exportKey: (_format: 'jwk', { id }: { id: string }) =>
+        later('the key', () => ({ crv: 'P-256', kty: 'EC', x: id, y: id })),
+      sign: (_algorithm: object, key: { id: string }, data: Uint8Array) => {
+        const { id } = key
+        return later('a proof', () => hash(new Uint8Array([...Buffer.from(id), ...data])))
+      },
     },
   })
 

@@ -149,6 +149,9 @@ export const createInvariants = (
     /** It gets an answer, or knows that there will be none. */
     ended: (exchange: Exchange, answer?: Answer) => {
       const token = refreshTokenOf(exchange)
+      // It has not looked at the code.
+      const isProofWanted = answer && bodyOf(answer)['error'] === 'use_dpop_nonce'
+      if (isProofWanted) codes.delete(exchange.params.get('code') ?? '')
       if (exchange.kind === 'token' && answer) revocations.arrived(exchange, answer)
       if (token !== null) {
         refreshTokens.ended(token, exchange, answer)
@@ -158,7 +161,8 @@ export const createInvariants = (
       if (exchange.kind === 'other') metadataEnded(exchange, answer)
       if (exchange.kind === 'api') {
         requests.ended(exchange)
-        if (answer?.status === 401) renewals.refusedAtApi(exchange.accessToken ?? '')
+        const isProof = answer?.headers?.['www-authenticate']?.includes('dpop')
+        if (answer?.status === 401 && !isProof) renewals.refusedAtApi(exchange.accessToken ?? '')
       }
     },
 

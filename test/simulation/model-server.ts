@@ -30,6 +30,8 @@ export interface ServerKind {
   sharesGrants: boolean
   /** A refresh brings an ID token. */
   refreshIdToken: boolean
+  /** Tokens are bound to a key; `with nonces`: each proof has to have one of the server's. */
+  dpop?: 'without nonces' | 'with nonces'
   /** `id_token_hint` of another user: `login_required`, rather than an answer for the other one. */
   honoursHint: boolean
 }
@@ -47,6 +49,8 @@ interface Grant {
 
 interface RefreshToken {
   grant: Grant
+  /** The key that it is bound to. */
+  key?: string
   value: string
   /** The token that this one came for. */
   parent?: string
@@ -72,6 +76,12 @@ const json = (body: object, status = 200): Answer => ({
 
 const refuse = (error: string): Answer => json({ error }, 400)
 
+/** After so many ms there is a new nonce; the one before it is still taken. */
+const nonceLife = 300_000
+
+const partOf = (jwt: string, index: number) =>
+  JSON.parse(Buffer.from(jwt.split('.')[index] ?? '', 'base64url').toString())
+
 /** The members of a JSON answer, if it is one. */
 export const bodyOf = ({ body = '' }: Answer): Record<string, unknown> => {
   try {
@@ -83,7 +93,7 @@ export const bodyOf = ({ body = '' }: Answer): Record<string, unknown> => {
 
 export const subjectOfIdToken = (idToken: unknown): string | undefined => {
   if (typeof idToken !== 'string') return
-  return JSON.parse(Buffer.from(idToken.split('.')[1] ?? '', 'base64url').toString()).sub
+  return partOf(idToken, 1).sub
 }
 
 /** An authorization server, and the API that takes its tokens. Its clock is right. */
@@ -91,7 +101,9 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
   const codes = new Map<string, Code>()
   const grants: Grant[] = []
   const refreshTokens = new Map<string, RefreshToken>()
-  const accessTokens = new Map<string, { grant: Grant; expiresAt: number }>()
+  const accessTokens = new Map<string, { grant: Grant; expiresAt: number; key?: string }>()
+  /** Proofs that were there before. */
+  const proofs = new Set<string>()
   /** Whose cookie the browser has. */
   let browserUser: string | undefined
   const needConsent = new Set<string>()
@@ -120,17 +132,23 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
   const issue = (
     grant: Grant,
     params: URLSearchParams,
-    more: { refreshToken: boolean; parent?: string; idToken: boolean; nonce?: string },
+    more: {
+      refreshToken: boolean
+      parent?: string
+      idToken: boolean
+      nonce?: string
+      key?: string
+    },
   ): Answer => {
     const n = ++count
     const accessToken = `access-${n}-${grant.subject}`
     const lifetime = (kind.lifetime ?? 3600) * 1000
-    accessTokens.set(accessToken, { grant, expiresAt: now() + lifetime })
+    accessTokens.set(accessToken, { grant, expiresAt: now() + lifetime, key: more.key })
     const value = more.refreshToken ? `refresh-${n}-${grant.subject}` : undefined
-    if (value) refreshTokens.set(value, { grant, value, parent: more.parent })
+    if (value) refreshTokens.set(value, { grant, value, parent: more.parent, key: more.key })
     return json({
       access_token: accessToken,
-      token_type: 'Bearer',
+      token_type: kind.dpop ? 'DPoP' : 'Bearer',
       expires_in: kind.lifetime,
       refresh_token: value,
       id_token: more.idToken
@@ -139,7 +157,24 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
     })
   }
 
-  const redeem = (params: URLSearchParams): Answer => {
+  /** The key that has signed a proof, or what is wrong with it (RFC 9449 8). */
+  const readProof = (proof: string | undefined): { key?: string; error?: string } => {
+    if (!kind.dpop) return {}
+    if (proof === undefined) return { error: 'invalid_dpop_proof' }
+    const { jti, nonce } = partOf(proof, 1)
+    const isNonce = nonce === nonceNow() || nonce === nonceNow(-1)
+    if (kind.dpop === 'with nonces' && !isNonce) return { error: 'use_dpop_nonce' }
+    if (proofs.has(jti)) return { error: 'invalid_dpop_proof' }
+    proofs.add(jti)
+    return { key: partOf(proof, 0).jwk.x }
+  }
+  const nonceNow = (more = 0) => `nonce-${Math.floor(now() / nonceLife) + more}`
+  const withNonce = (answer: Answer): Answer =>
+    kind.dpop === 'with nonces'
+      ? { ...answer, headers: { ...answer.headers, 'dpop-nonce': nonceNow() } }
+      : answer
+
+  const redeem = (params: URLSearchParams, key: string | undefined): Answer => {
     const code = codes.get(params.get('code') ?? '')
     if (!code) return refuse('invalid_grant')
     const challenge = createHash('sha256')
@@ -156,6 +191,7 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
       refreshToken: code.refreshToken,
       idToken: true,
       nonce: code.asked.get('nonce') ?? undefined,
+      key,
     })
   }
 
@@ -166,9 +202,9 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
     return kind.rotation === 'grace' && now() - token.usedAt <= kind.grace
   }
 
-  const refresh = (params: URLSearchParams): Answer => {
+  const refresh = (params: URLSearchParams, key: string | undefined): Answer => {
     const token = refreshTokens.get(params.get('refresh_token') ?? '')
-    if (!token) return refuse('invalid_grant')
+    if (!token || token.key !== key) return refuse('invalid_grant')
     if (!takes(token)) {
       if (!token.grant.revoked) revoke(token.grant)
       return refuse('invalid_grant')
@@ -178,6 +214,7 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
       refreshToken: kind.rotation !== 'none',
       parent: token.value,
       idToken: kind.refreshIdToken,
+      key,
     })
   }
 
@@ -230,7 +267,7 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
     },
 
     /** A request of a worker. */
-    serve: (url: string, params: URLSearchParams): Answer => {
+    serve: (url: string, params: URLSearchParams, proof?: string): Answer => {
       const { pathname } = new URL(url)
       switch (pathname) {
         case '/.well-known/openid-configuration':
@@ -244,8 +281,12 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
             code_challenge_methods_supported: ['S256'],
             authorization_response_iss_parameter_supported: true,
           })
-        case '/token':
-          return params.get('grant_type') === 'refresh_token' ? refresh(params) : redeem(params)
+        case '/token': {
+          const { key, error } = readProof(proof)
+          if (error) return withNonce(refuse(error))
+          const isRefresh = params.get('grant_type') === 'refresh_token'
+          return withNonce(isRefresh ? refresh(params, key) : redeem(params, key))
+        }
         case '/revoke': {
           const token = refreshTokens.get(params.get('token') ?? '')
           if (token) token.grant.revoked = true
@@ -254,6 +295,12 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
         default:
           return { status: 200, body: 'ok' }
       }
+    },
+
+    /** The API: what is wrong with the proof of a request. */
+    proofError: (proof: string | undefined) => {
+      const { error } = readProof(proof)
+      return error === undefined ? undefined : withNonce({ status: 401, body: error })
     },
 
     /** The API: whom it takes this request for. */

@@ -14,6 +14,7 @@ export interface Exchange {
   url: URL
   params: URLSearchParams
   accessToken?: string
+  proof?: string
   /** Of the page's request. */
   id: string
   /** There was a network when it was sent, so it may have arrived. */
@@ -39,10 +40,10 @@ export const requestId = 'x-request'
 /** ms. Few values, so that answers often come at the same time. */
 const latencies = [0, 50, 50, 100, 200] as const
 
-const unauthorized: Answer = {
+const unauthorized = (error = 'invalid_token', headers = {}): Answer => ({
   status: 401,
-  headers: { 'www-authenticate': 'Bearer error="invalid_token"' },
-}
+  headers: { ...headers, 'www-authenticate': `Bearer error="${error}", DPoP error="${error}"` },
+})
 
 /** The network of one browser. */
 export const createNetwork = (
@@ -62,12 +63,16 @@ export const createNetwork = (
     watch.seen(exchange)
     const { accessToken } = exchange
     if (accessToken === undefined) return { status: 401 }
+    const wrong = server.proofError(exchange.proof)
+    if (wrong) return unauthorized(wrong.body, wrong.headers)
     const subject = server.subjectOf(accessToken)
-    return subject ? { status: 200, body: `for ${subject} ${watch.epoch()}` } : unauthorized
+    return subject ? { status: 200, body: `for ${subject} ${watch.epoch()}` } : unauthorized()
   }
 
   const serve = (exchange: Exchange): Answer =>
-    exchange.kind === 'api' ? serveApi(exchange) : server.serve(exchange.url.href, exchange.params)
+    exchange.kind === 'api'
+      ? serveApi(exchange)
+      : server.serve(exchange.url.href, exchange.params, exchange.proof)
 
   const overloaded = (status: number): Answer => ({
     status,
@@ -133,12 +138,16 @@ export const createNetwork = (
     const url = new URL(input instanceof Request ? input.url : input)
     const kind = url.origin === apiOrigin ? 'api' : url.pathname === '/token' ? 'token' : 'other'
     const { headers = input instanceof Request ? input.headers : undefined, body } = init ?? {}
-    const { authorization, [requestId]: id = '' } =
-      headers instanceof Headers ? Object.fromEntries<string | undefined>(headers) : {}
+    const {
+      authorization,
+      dpop: proof,
+      [requestId]: id = '',
+    } = headers instanceof Headers ? Object.fromEntries<string | undefined>(headers) : {}
     return {
       ...{ owner, kind, url, id, left: isOnline() },
       params: new URLSearchParams(String(body ?? '')),
-      accessToken: authorization?.replace('Bearer ', ''),
+      accessToken: authorization?.replace(/^\w+ /, ''),
+      proof,
     }
   }
 

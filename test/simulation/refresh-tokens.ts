@@ -118,7 +118,7 @@ export const watchRefreshTokens = (
         return
       }
       const { access_token: accessToken, refresh_token: next, error } = bodyOf(answer)
-      noteRefusal(token, answer)
+      if (!String(error).includes('dpop')) noteRefusal(token, answer)
       if (answer.status === 200 && typeof accessToken === 'string') {
         unknown.delete(token)
         if (typeof next !== 'string') return

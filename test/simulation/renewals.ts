@@ -36,8 +36,8 @@ const leastInterval = 5_000
 const tolerableSetback = 60_000
 /** No pause is longer, in ms: 5 minutes as the server asks, and one of chance. */
 const longestPause = { own: 60_000, asked: 360_000 }
-/** ms from the event `online` until its renewal has begun, the wait for the lock included */
-const onlineTakes = 30_000
+/** ms from the event `online` until its renewal has begun: it may wait for the lock twice */
+const onlineTakes = 60_000
 /** ms from the moment in which a page asks for a renewal until the worker has read the record */
 const readingTakes = 2_000
 

@@ -85,8 +85,13 @@ const pickOffline = (chance: Chance): Scenario['offline'] => {
   return { ...(strategy && { strategy }), queue: chance.is(0.3) }
 }
 
+const dpopKinds = ['without nonces', 'with nonces'] as const
+
 export const pickScenario = (chance: Chance): Scenario => {
-  const server = pickServer(chance)
+  const server: ServerKind = {
+    ...pickServer(chance),
+    ...(chance.is(0.2) && { dpop: chance.pick(dpopKinds) }),
+  }
   // Whoever runs the app knows of the grace, or not.
   const rotationGrace = server.rotation === 'grace' && chance.is(0.6) ? server.grace / 1000 : 0
   return {

@@ -3,6 +3,7 @@
  */
 import { parseOptions } from '../../sw/options/parse-options.js'
 import type { Page, Platform } from '../../sw/platform.js'
+import { dpop } from '../../sw/server/dpop.js'
 import { type Chance, createChance } from './chance.js'
 import { type Channel, createChannel } from './channel.js'
 import { pairOf, type State, stateOf } from './coverage.js'
@@ -152,6 +153,7 @@ export const createWorld = (
         clientId,
         apis: [createOfflineApi(scenario.offline, { scope, caches, fetch })],
         scope: 'openid offline_access',
+        ...(scenario.server.dpop && { dpop: dpop() }),
         ...scenario.options,
       },
       scope,
