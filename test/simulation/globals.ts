@@ -79,6 +79,11 @@ export const enter = ({ scheduler, secrets, now, diskTakes, caches }: Stage) => 
   const hash = (data: Uint8Array) =>
     new Uint8Array(createHash('sha256').update(data).digest()).buffer
 
+  // What comes back from the disk is a plain object, as all there.
+  replace('CryptoKey', {
+    [Symbol.hasInstance]: (value: unknown) => Object(value).extractable === false,
+  })
+
   replace('crypto', {
     getRandomValues: (bytes: Uint8Array) => {
       for (let index = 0; index < bytes.length; index++) bytes[index] = secrets.below(256)
