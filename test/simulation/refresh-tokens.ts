@@ -101,7 +101,10 @@ export const watchRefreshTokens = (
     },
 
     sent: (token: string, owner: Owner) => {
-      if (settled.has(token)) fail(`${token} was sent again: it had been ${answered.get(token)}`)
+      // What one worker keeps while the disk takes nothing, another one cannot know.
+      if (settled.has(token) && !unwritten.has(token)) {
+        fail(`${token} was sent again: it had been ${answered.get(token)}`)
+      }
       const other = sending.get(token)
       if (other && !other.dead) fail(`${owner.name} sent ${token} while ${other.name} had sent it`)
       sending.set(token, owner)
