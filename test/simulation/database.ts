@@ -107,7 +107,7 @@ target.dispatchEvent = function (this: object, event) {
     const { mode, _scope: scope, listeners, db } = transaction
     const isChange = mode === 'readwrite' && scope.has('session') && event.type === 'complete'
     if (isChange) disk.onCommit(readSession(), owner)
-    if (mode === 'readwrite' && event.type === 'abort') disk.onRefused()
+    if (mode === 'readwrite' && event.type === 'abort' && !owner?.dead) disk.onRefused()
     if (owner?.dead) {
       const { processTransactions } = db._rawDatabase
       transaction.listeners = listeners.filter(

@@ -182,9 +182,20 @@ const noticedByTest = async (name, { file, title }) => {
   return numFailedTests > 0 ? `"${title}" in ${file}` : undefined
 }
 
-const noticedBy = (name) => {
-  const test = sourceMutations[name]?.test
-  return test ? noticedByTest(name, test) : noticedBySeed(name)
+/** Goes through the mutations, those that seeds notice beside those that unit tests notice. */
+const noticeAll = (names) => {
+  const results = new Map()
+  const rows = [[], []]
+  for (const name of names) rows[sourceMutations[name]?.test ? 1 : 0].push(name)
+  for (const row of rows) {
+    let before = Promise.resolve()
+    for (const name of row) {
+      const test = sourceMutations[name]?.test
+      before = before.then(() => (test ? noticedByTest(name, test) : noticedBySeed(name)))
+      results.set(name, before)
+    }
+  }
+  return results
 }
 
 const checkSeeds = async (expect) => {
@@ -207,8 +218,10 @@ const check = async () => {
     console.log(problem ? `FAILED  ${title}: ${problem}` : `ok      ${title}`)
   }
   if (!values.mutations) await checkSeeds(expect)
-  for (const name of [...mutations, ...Object.keys(sourceMutations)]) {
-    const by = await noticedBy(name)
+  const names = [...mutations, ...Object.keys(sourceMutations)]
+  const results = noticeAll(names)
+  for (const name of names) {
+    const by = await results.get(name)
     expect(by ? `${name}: noticed by ${by}` : name, by ? '' : 'nobody noticed')
   }
   mkdirSync(cache, { recursive: true })

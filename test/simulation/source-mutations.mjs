@@ -111,6 +111,10 @@ export const sourceMutations = {
     file: 'sw/token/renewal.ts',
     from: 'if (isRisky(record) && record.silentLoginWorks && online()) {',
     to: 'if (isRisky(record) && !record.silentLoginFailed && record.silentLoginWorks && online()) {',
+    test: {
+      file: 'test/token/access-token.test.ts',
+      title: 'is silent login first then also after one that has brought nothing',
+    },
   },
   'a change reaches any session': {
     file: 'sw/session/stored-session.ts',

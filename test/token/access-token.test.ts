@@ -626,6 +626,17 @@ describe('the way to a new token', () => {
     })
   })
 
+  test('is silent login first then also after one that has brought nothing (RF-07)', async () => {
+    const { asked, silentLogin, world } = working()
+    const silentLoginFailed = { times: 1, at: Date.now() }
+    const record = { refreshSentAt: Date.now(), silentLoginWorks: true, silentLoginFailed } as const
+    world.current = await createWorld({ silentLogin, record })
+    world.current.browser.setClock(hour)
+    expect(await world.current.get()).toHaveProperty('accessToken', 'silent')
+    expect(asked).toHaveLength(1)
+    expect(world.current.server.tokenRequests()).toEqual([])
+  })
+
   test('is the refresh token of unknown fate where silent login has never worked (RF-07)', async () => {
     const { asked, silentLogin } = silently(failed)
     const { browser, get, server } = await createWorld({
