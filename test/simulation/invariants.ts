@@ -3,7 +3,9 @@
  * and each call, and compares them with what the model server knows.
  */
 import type { SessionRecord } from '../../sw/session/records.js'
+import type { Store } from '../../sw/session/store.js'
 import { watchCalls } from './calls.js'
+import { watchMemory } from './memory.js'
 import { type Answer, bodyOf, type ModelServer, subjectOfIdToken } from './model-server.js'
 import type { Exchange } from './network.js'
 import { type Surroundings, watchRefreshTokens } from './refresh-tokens.js'
@@ -32,12 +34,14 @@ export const createInvariants = (
   }
 
   const calls = watchCalls(scheduler, () => readingTime() > 0, fail)
-  const { isClockRight, diskRefused } = surroundings
+  const { isClockRight, diskRefused, inMemory } = surroundings
   const isLoggingOut = (owner: Owner) => calls.of(owner, 'logout', 60_000).length > 0
-  const sessions = watchSessions(scheduler, server, { isLoggingOut, diskRefused }, fail)
+  const sessions = watchSessions(scheduler, server, { isLoggingOut, diskRefused, inMemory }, fail)
   const { active, record } = sessions
+  const memory = watchMemory(fail)
+  const activeOf = (owner: Owner) => (inMemory ? memory.viewOf(active(), owner) : active())
   const renewals = watchRenewals(scheduler, surroundings, {
-    activeRecord: active,
+    activeRecord: activeOf,
     openCalls: calls.of,
     readingTime,
     fail,
@@ -45,7 +49,7 @@ export const createInvariants = (
   const refreshTokens = watchRefreshTokens(
     server,
     surroundings,
-    active,
+    activeOf,
     renewals.hasAskedForFrame,
     fail,
   )
@@ -107,21 +111,27 @@ export const createInvariants = (
       revocations.settled({ code })
     },
 
+    /** The store of a worker, watched where it keeps tokens off the disk. */
+    watchStore: (store: Store, owner: Owner): Store =>
+      inMemory ? memory.watch(store, owner) : store,
+
     /** A transaction that could change the session record has been committed. */
-    committed: (after: SessionRecord | undefined, owner: Owner | undefined) => {
-      const before = sessions.record()
-      if (after?.generation === before?.generation) return
-      if (!after) return fail('the session record has vanished')
+    committed: (onDisk: SessionRecord | undefined, owner: Owner | undefined) => {
+      const last = sessions.record()
+      if (onDisk?.generation === last?.generation) return
+      if (!onDisk) return fail('the session record has vanished')
+      const { before, after } =
+        inMemory && owner ? memory.committed(onDisk, owner) : { before: last, after: onDisk }
       if (after.status === 'active' && after.subject !== lastSubject) {
         if (lastSubject !== undefined) onOtherUser()
         lastSubject = after.subject
       }
-      const { was, is } = sessions.stored(after, owner)
+      const { was, is } = sessions.stored(after, { before, by: owner })
       revocations.stored(was, after, owner)
       if (was && is && was.session === is.session) {
         refreshTokens.stored(was, is)
         renewals.stored(was, is, owner)
-      } else renewals.sessionChanged()
+      } else renewals.sessionChanged(is)
       const reason = after.status === 'ended' ? after.reason : undefined
       requests.stored(was?.subject, is?.subject, reason)
     },

@@ -70,8 +70,9 @@ export const navigate = (
   if (!href.startsWith(`${worker.scope}tokenward/`)) return void load(href)
 
   // Another worker of the origin may answer: an update has come, or a longer scope wins.
-  const peers = world.workers.filter(({ scope }) => scope === worker.scope)
-  const answering = chance.is(0.15) ? chance.pick(peers) : worker
+  // With the tokens in its memory, the tab would have none.
+  const peers = world.workers.filter(({ scope }) => scope === worker.scope && !world.inMemory)
+  const answering = peers.length > 0 && chance.is(0.15) ? chance.pick(peers) : worker
   const error = url.searchParams.get('error')
   const code = url.searchParams.get('code')
   // The session that a hidden frame is for; the transaction is gone once it has been answered.

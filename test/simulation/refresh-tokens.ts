@@ -22,6 +22,8 @@ export interface Surroundings {
   isClockSteady(): boolean
   isClockRight(): boolean
   isOnline(): boolean
+  /** Are tokens in the memory of each worker, and nowhere else? */
+  inMemory: boolean
   /** Has there been a network, and a page that can run a hidden frame, for a while? */
   couldSignInSilently(): boolean
   /** Has the disk refused a write a short while ago? */
@@ -35,7 +37,8 @@ export interface Surroundings {
 export const watchRefreshTokens = (
   server: ModelServer,
   { now, isClockSteady, couldSignInSilently, diskRefused, rotationGrace }: Surroundings,
-  activeRecord: () => ActiveRecord | undefined,
+  /** The record as this worker has it. */
+  activeRecord: (owner: Owner) => ActiveRecord | undefined,
   /** Has this worker asked for a hidden frame since it got the lock? */
   hasAskedForFrame: (owner: Owner) => boolean,
   fail: (what: string) => void,
@@ -108,7 +111,7 @@ export const watchRefreshTokens = (
       const other = sending.get(token)
       if (other && !other.dead) fail(`${owner.name} sent ${token} while ${other.name} had sent it`)
       sending.set(token, owner)
-      const record = activeRecord()
+      const record = activeRecord(owner)
       if (record?.refreshToken === token) checkSending(token, owner, record)
       else if (diskRefused()) unwritten.add(token)
     },

@@ -64,7 +64,8 @@ export const watchRenewals = (
     readingTime,
     fail,
   }: {
-    activeRecord: () => ActiveRecord | undefined
+    /** The record as this worker has it. */
+    activeRecord: (owner: Owner) => ActiveRecord | undefined
     openCalls: (owner: Owner, what: Call['what'], within?: number) => Call[]
     readingTime: () => number
     fail: (what: string) => void
@@ -76,8 +77,8 @@ export const watchRenewals = (
   const refusedAtApi = new Set<string>()
   /** Access tokens that a refresh has brought. */
   const refreshed = new Set<string>()
-  /** When the present access token became the present one, in virtual time. */
-  let tokenSince = 0
+  /** When an access token became the present one, in virtual time. */
+  const tokenSince = new Map<string | undefined, number>()
 
   const turnOf = (owner: Owner): Turn => {
     const turn = turns.get(owner) ?? {}
@@ -107,7 +108,8 @@ export const watchRenewals = (
   const checkNeed = (what: string, owner: Owner, record: ActiveRecord) => {
     const { accessToken = '' } = record
     if (!isClockSteady() || !isFresh(record) || refusedAtApi.has(accessToken)) return
-    const hasRead = ({ startedAt }: Call) => startedAt + readingTakes + readingTime() >= tokenSince
+    const hasRead = ({ startedAt }: Call) =>
+      startedAt + readingTakes + readingTime() >= (tokenSince.get(accessToken) ?? 0)
     if (openCalls(owner, 'renew').some(hasRead)) return
     fail(`${what}, but ${accessToken} is fresh, and nobody has asked for another one`)
   }
@@ -179,7 +181,7 @@ export const watchRenewals = (
     /** A worker has a page open a hidden frame. */
     frameOpens: (owner: Owner, purpose: string | undefined, isOver: () => boolean) => {
       begins('frame', owner, isOver)
-      const record = activeRecord()
+      const record = activeRecord(owner)
       const turn = turnOf(owner)
       if (purpose !== 'silent' || !record || turn.isOvertaken) return
       checkNeed('a hidden frame was opened', owner, record)
@@ -198,7 +200,7 @@ export const watchRenewals = (
       turn.expects = undefined
       let isOver = false
       begins('refresh', owner, () => isOver)
-      const record = activeRecord()
+      const record = activeRecord(owner)
       if (record?.refreshToken === token && !turn.isOvertaken) {
         checkNeed(`${token} was sent`, owner, record)
         checkPause(`${token} was sent`, owner, record)
@@ -224,7 +226,7 @@ export const watchRenewals = (
     /** The record of a session has changed. */
     stored: (was: ActiveRecord, is: ActiveRecord, owner: Owner | undefined) => {
       const isNew = was.accessToken !== is.accessToken
-      if (isNew) tokenSince = scheduler.time()
+      if (isNew) tokenSince.set(is.accessToken, scheduler.time())
       const isSignIn = isNew && is.accessToken !== undefined && !refreshed.has(is.accessToken)
       // Several changes at once, of which the disk would not take the first ones.
       if (diskRefused()) {
@@ -252,8 +254,8 @@ export const watchRenewals = (
     },
 
     /** Somebody has signed in or out. */
-    sessionChanged: () => {
-      tokenSince = scheduler.time()
+    sessionChanged: (is: ActiveRecord | undefined) => {
+      tokenSince.set(is?.accessToken, scheduler.time())
       for (const turn of turns.values()) turn.isOvertaken = true
     },
   }

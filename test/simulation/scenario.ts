@@ -102,6 +102,7 @@ export const pickScenario = (chance: Chance): Scenario => {
       leeway: chance.pick([0, 60, 60]),
       silentLoginTimeout: chance.pick([2, 10]),
       rotationGrace,
+      storage: chance.is(0.15) ? 'memory' : 'indexeddb',
     },
     tabs: chance.between(1, 5),
     plague: chance.pick(Object.keys(troubleWeights) as Trouble[]),

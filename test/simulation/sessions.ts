@@ -47,7 +47,8 @@ export const watchSessions = (
   {
     isLoggingOut,
     diskRefused,
-  }: { isLoggingOut: (owner: Owner) => boolean; diskRefused: () => boolean },
+    inMemory,
+  }: { isLoggingOut: (owner: Owner) => boolean; diskRefused: () => boolean; inMemory: boolean },
   fail: (what: string) => void,
 ) => {
   let record: SessionRecord | undefined
@@ -99,10 +100,9 @@ export const watchSessions = (
     /** The record has changed; gives what it was and is, where somebody was and is signed in. */
     stored: (
       after: SessionRecord,
-      by: Owner | undefined,
+      { before, by }: { before: SessionRecord | undefined; by: Owner | undefined },
     ): { was?: ActiveRecord; is?: ActiveRecord } => {
-      const before = record
-      const was = active()
+      const was = before?.status === 'active' ? before : undefined
       record = after
       const is = active()
       scheduler.note(`  record ${after.generation}: ${describe(after)}`)
@@ -123,7 +123,8 @@ export const watchSessions = (
         checkEnd(was, after.reason, by)
       }
       const own = is && known.get(is.session)
-      if (own) own.lastRefreshToken = is.refreshToken ?? own.lastRefreshToken
+      // In memory, others may have one, or have lost it.
+      if (own && !inMemory) own.lastRefreshToken = is.refreshToken ?? own.lastRefreshToken
       return { was, is }
     },
 

@@ -160,6 +160,10 @@ export const sourceMutations = {
     from: 'const taken = await store.takeTransaction(key, ({ kind, returnTo }) => {',
     to: `const taken = await store.readTransaction(key)
       void (({ kind, returnTo }) => {`,
+    test: {
+      file: 'test/sign-in/transactions.test.ts',
+      title: 'a state takes the transaction for one of two workers',
+    },
   },
   'a ticket is good for ever': {
     file: 'sw/sign-in/transactions.ts',

@@ -146,7 +146,12 @@ export const createWorker = (
       config: configFor(mutated.fetch),
       platform: mutated,
       bridge: createBridge(world, owner),
-      changes: { store: mutation?.store },
+      changes: {
+        store: (made) => {
+          const watched = invariants.watchStore(made, owner)
+          return mutation?.store?.(watched) ?? watched
+        },
+      },
     })
     return {
       ...{ owner, parts, events },

@@ -35,6 +35,8 @@ const slowTask = [0, 5, 25, 50, 400] as const
 
 /** One browser profile with its workers and tabs, and the servers. */
 export interface World {
+  /** Tokens are in the memory of each worker. */
+  inMemory: boolean
   scheduler: Scheduler
   chance: Chance
   jitter: Chance
@@ -103,6 +105,7 @@ export const createWorld = (
   // What has piled up on a slow disk takes a while.
   const readingTime = () =>
     world.isDiskSlow || !isLongSince(world.diskSlowUntil) ? slowReadingTime : 0
+  const inMemory = scenario.options.storage === 'memory'
   const rotationGrace = (scenario.options.rotationGrace ?? 0) * 1000
   const invariants = createInvariants(
     scheduler,
@@ -113,6 +116,7 @@ export const createWorld = (
       isClockSteady: () => isLongSince(clock.setAt),
       isClockRight: () => clock.error === 0 && isLongSince(clock.setAt),
       isOnline: () => world.isOnline,
+      inMemory,
       leeway: (scenario.options.leeway ?? 60) * 1000,
     },
     readingTime,
@@ -171,7 +175,7 @@ export const createWorld = (
   })
 
   const world: World = {
-    ...{ scheduler, chance, server, network, faults, database, invariants },
+    ...{ inMemory, scheduler, chance, server, network, faults, database, invariants },
     ...{ frames, signIns, tabs, reached, state, meet },
     jitter: createChance(seed, 'jitter'),
     locks: createLocks(scheduler, invariants.lock),
