@@ -18,8 +18,8 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 export const sourceMutations = {
   'the intent outlives the answer': {
     file: 'sw/token/refresh.ts',
-    from: 'withTokens({ ...current, refreshSentAt: undefined, retry: undefined }, tokens),',
-    to: 'withTokens({ ...current, retry: undefined }, tokens),',
+    from: 'withTokens({ ...current, refreshSentAt: undefined',
+    to: 'withTokens({ ...current',
   },
   'the intent moves with each send': {
     file: 'sw/token/refresh.ts',
@@ -137,8 +137,8 @@ export const sourceMutations = {
   },
   'a sign-in that is too late is not revoked': {
     file: 'sw/sign-in/callback.ts',
-    from: 'if (isNobodys && answer.refreshToken) await server.revoke(answer.refreshToken)',
-    to: '',
+    from: 'await server.revoke(answer.refreshToken)',
+    to: 'void 0',
   },
   'the tokens of the last user live on': {
     file: 'sw/sign-in/callback.ts',
