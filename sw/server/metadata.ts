@@ -138,10 +138,7 @@ export function createMetadataSource({
   }
 
   /** @param former The stored metadata, whose endpoints all lie at the issuer */
-  const refetch = async (
-    former: object | undefined,
-    limit?: number,
-  ): Promise<AuthorizationServerMetadata> => {
+  const refetch = singleFlight(async (former: object | undefined, limit?: number) => {
     const discovered = await discover(limit)
     const { token_endpoint: endpoint } = discovered
     // A signed-out user has nothing to lose that a first visit would not lose as well.
@@ -156,7 +153,7 @@ export function createMetadataSource({
     await store.writeMetadata(discovered).catch(() => {})
     isFresh = true
     return remember(discovered)
-  }
+  })
 
   const get = async (): Promise<AuthorizationServerMetadata> => {
     if (known) return known
@@ -171,10 +168,6 @@ export function createMetadataSource({
     }
   }
 
-  const refresh = singleFlight(async () =>
-    refetch(await readStored().catch(() => undefined), freshLimit),
-  )
-
   return {
     endpoints: () => endpoints,
 
@@ -186,7 +179,7 @@ export function createMetadataSource({
     getFresh: async () => {
       const usable = await get()
       // An outage leaves it at what is stored.
-      return isFresh ? usable : await refresh().catch(() => usable)
+      return isFresh ? usable : await refetch(usable, freshLimit).catch(() => usable)
     },
 
     get,
