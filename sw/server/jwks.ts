@@ -77,7 +77,8 @@ const isFitting = (
   (kid ?? key.kid) === key.kid &&
   (key.alg ?? alg) === alg &&
   (key.use ?? 'sig') === 'sig' &&
-  (key.key_ops?.includes('verify') ?? true)
+  // A list, unless somebody has written something else there.
+  [key.key_ops ?? 'verify'].flat().includes('verify')
 
 /** What is wrong with a signature that this key should have made; undefined if it is right. */
 const verify = async (

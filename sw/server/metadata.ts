@@ -159,10 +159,7 @@ export function createMetadataSource({
   }
 
   /** @param former The stored metadata, whose endpoints all lie at the issuer */
-  const refetch = async (
-    former: object | undefined,
-    limit?: number,
-  ): Promise<AuthorizationServerMetadata> => {
+  const refetch = singleFlight(async (former: object | undefined, limit?: number) => {
     const discovered = await discover(config, exchange, limit)
     const { token_endpoint: endpoint } = discovered
     // A signed-out user has nothing to lose that a first visit would not lose as well.
@@ -177,7 +174,7 @@ export function createMetadataSource({
     await store.writeMetadata(discovered).catch(() => {})
     isFresh = true
     return remember(discovered)
-  }
+  })
 
   const recall = async (): Promise<AuthorizationServerMetadata> => {
     if (known) return known
@@ -192,10 +189,6 @@ export function createMetadataSource({
     }
   }
 
-  const refresh = singleFlight(async () =>
-    refetch(await readStored().catch(() => undefined), freshLimit),
-  )
-
   return {
     endpoints: () => endpoints,
 
@@ -207,9 +200,12 @@ export function createMetadataSource({
     getFresh: async () => {
       const usable = await recall()
       // An outage leaves it at what is stored.
-      return isFresh ? usable : await refresh().catch(() => usable)
+      return isFresh ? usable : await refetch(usable, freshLimit).catch(() => usable)
     },
 
-    get: (anew) => (anew && !config.metadata ? refresh().catch(recall) : recall()),
+    get: async (anew) => {
+      if (!anew || config.metadata) return await recall()
+      return await refetch(await readStored().catch(() => undefined), freshLimit).catch(recall)
+    },
   }
 }

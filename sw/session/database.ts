@@ -44,12 +44,9 @@ export interface Database {
   change<Value extends object>(change: Change<Value>): Promise<{ before?: Value; after?: Value }>
   /**
    * Notes which database the worker at `place` has, and deletes the one that it had before its
-   * issuer or client was changed. `keep` gets the name of that one before, and its session record.
+   * issuer or client was changed.
    */
-  replaceFormer(
-    place: string,
-    keep: (former: string, raw: unknown) => Promise<unknown>,
-  ): Promise<void>
+  replaceFormer(place: string): Promise<void>
 }
 
 /** ms for one try. Any page can block it: by a connection, or a transaction that it keeps open. */
@@ -249,7 +246,7 @@ export function createDatabase(parts: DatabaseParts): Database {
         return { before, after: wanted === undefined ? before : (wanted ?? undefined) }
       }),
 
-    replaceFormer: async (place, keep) => {
+    replaceFormer: async (place) => {
       await limited(async () => {
         const places = await openDB('tokenward', undefined, {
           upgrade: (db) => void db.createObjectStore('places'),
@@ -257,29 +254,14 @@ export function createDatabase(parts: DatabaseParts): Database {
         try {
           const former: unknown = await places.get('places', place)
           if (former === name) return
-          if (String(former).startsWith('tokenward ')) {
-            // Kept first: if the worker is stopped in between, all this is done once more.
-            await keep(former as string, await readRecord(former as string))
-            const users = (await places.getAll('places')).filter((each) => each === former)
-            if (users.length < 2) await deleteDB(former as string)
-          }
+          const isOurs = String(former).startsWith('tokenward ')
+          const users = (await places.getAll('places')).filter((each) => each === former)
+          if (isOurs && users.length < 2) await deleteDB(former as string)
           await places.put('places', name, place)
         } finally {
           places.close()
         }
       })
     },
-  }
-}
-
-/** The session record in another database; undefined if there is none. */
-const readRecord = async (name: string): Promise<unknown> => {
-  const db = await openDB<Schema>(name)
-  try {
-    return await db.get('session', 'current')
-  } catch {
-    return undefined
-  } finally {
-    db.close()
   }
 }

@@ -1,6 +1,6 @@
 import { TokenError } from '../../src/shared/errors.js'
 import type { Platform } from '../platform.js'
-import { fits, type Shape } from '../values/shape.js'
+import type { Shape } from '../values/shape.js'
 import { createDatabase, type Database, type ServerKey } from './database.js'
 import {
   type ActiveRecord,
@@ -10,14 +10,7 @@ import {
   type StoredKeys,
   type StoredMetadata,
 } from './records.js'
-import {
-  dpopShape,
-  keyShape,
-  keysShape,
-  metadataShape,
-  sessionRecordIn,
-  storedIn,
-} from './stored-shapes.js'
+import { dpopShape, keysShape, metadataShape, sessionRecordIn, storedIn } from './stored-shapes.js'
 import { createStoredTransactions, type StoredTransactions } from './stored-transactions.js'
 
 /** What the store needs of the configuration. */
@@ -70,9 +63,8 @@ export interface Store extends Omit<StoredTransactions, 'dropOldTransactions'>, 
   ): Promise<RecordChange>
   /**
    * Clears up, once in the life of a worker: transactions that are too old, and the database that
-   * the worker at `place` had before its issuer or client was changed. Whose profile this was stays
-   * known, because of what the browser has cached. The rest is only deleted: to revoke its token
-   * would need the metadata of a server that is no longer configured.
+   * the worker at `place` had before its issuer or client was changed. That one is only deleted: to
+   * revoke its token would need the metadata of a server that is no longer configured.
    */
   tidy(place: string): Promise<void>
 }
@@ -101,20 +93,10 @@ const createPublished = (database: Database, now: Platform['now']): Published =>
     readMetadata: () => read('metadata', metadataShape),
     writeMetadata: (metadata) => database.write('metadata', { metadata, fetchedAt: now() }),
     readKeys: () => read('keys', keysShape),
-    writeKeys: (published, inVain) => {
-      // One that a server publishes in a form of its own must not spoil the others.
-      const keys = published.filter((key) => fits(key, keyShape))
-      return database.write('keys', { keys, fetchedAt: now(), inVain })
-    },
+    writeKeys: (keys, inVain) => database.write('keys', { keys, fetchedAt: now(), inVain }),
     readDpop: () => read('dpop', dpopShape),
     writeDpop: (state) => database.write('dpop', state),
   }
-}
-
-/** What a former database says that still holds. Another server has other names for its users. */
-const lastingIn = (raw: unknown, isSameServer: boolean) => {
-  const { user, usersChanged } = sessionRecordIn(raw) ?? {}
-  return { user: isSameServer ? user : undefined, usersChanged }
 }
 
 /**
@@ -206,18 +188,7 @@ export function createStore({
 
     tidy: async (place) => {
       await transactions.dropOldTransactions()
-      await database.replaceFormer(place, async (former, raw) => {
-        const known = lastingIn(raw, former.startsWith(`tokenward ${issuer} `))
-        const { user, usersChanged } = known
-        if (user === undefined && !usersChanged) return
-        await update((current) =>
-          !current
-            ? { status: 'ended', generation: 0, reason: 'storage_cleared', ...known }
-            : usersChanged && !current.usersChanged
-              ? { ...current, usersChanged }
-              : undefined,
-        )
-      })
+      await database.replaceFormer(place)
     },
   }
 }

@@ -3,6 +3,7 @@
  * any others. A `?` at the end of a member's name: it may be missing.
  */
 export type Kind =
+  | 'any'
   | 'boolean'
   | 'key'
   | 'number'
@@ -38,6 +39,8 @@ export const fits = (value: unknown, kind: Kind): boolean => {
     return isList && [...value].every((each) => fits(each, kind[0]))
   }
   switch (kind) {
+    case 'any':
+      return true
     case 'key':
       return value instanceof CryptoKey
     case 'number':

@@ -132,6 +132,15 @@ describe('a signature', () => {
       { kid: undefined },
     ],
     ['with keys beside its own that are none', [null, octets, second.jwk, first.jwk], {}],
+    [
+      'with keys of its kind beside its own whose form is wrong',
+      [
+        ...['x', {}, 5].map((key_ops) => ({ ...second.jwk, kid: 'first', key_ops })),
+        { ...second.jwk, kid: ['first'] },
+        first.jwk,
+      ],
+      {},
+    ],
     ['of a key that says little', [{ ...first.jwk, alg: undefined, use: undefined }], {}],
   ])('%s is taken (TK-08)', async (_title, keys, more) => {
     const { signIn } = createWorld({ ...header(more), ...published(...keys) })

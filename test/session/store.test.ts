@@ -705,32 +705,6 @@ describe('clearing up', () => {
     expect(await changed.read()).toBeDefined()
   })
 
-  test('keeps whose profile it was, and that two users had it, past a new client id', async () => {
-    const { browser, config, store, open } = createStores()
-    const here = place()
-    const lasting = { user: 'u', usersChanged: true, lastEnd: 'e' } as const
-    await store.update(() => activeRecord(browser.now(), lasting))
-    await store.tidy(here)
-    const change = (more: Partial<typeof config>) => {
-      const changed = { ...config, clientId: `${config.clientId}-${++names}`, ...more }
-      return createStore({ config: changed, platform: browser.platform() })
-    }
-    const next = change({})
-    await next.tidy(here)
-    expect(await next.read()).toEqual({
-      ...{ status: 'ended', generation: 1, reason: 'storage_cleared' },
-      ...{ user: 'u', usersChanged: true },
-    })
-    // Somebody has signed in already. Another server has another name for them.
-    const last = change({ issuer: 'https://other.example' })
-    await last.update(() => activeRecord(browser.now(), { user: 'other' }))
-    await last.tidy(here)
-    expect(await last.read()).toMatchObject({
-      ...{ status: 'active', user: 'other', usersChanged: true },
-    })
-    expect(await open().read()).toBeUndefined()
-  })
-
   test('leaves a database alone that another worker uses, or has never used here (CF-10)', async () => {
     const { browser, config, store, open } = createStores()
     const [here, there, third] = [place(), place(), place()]
