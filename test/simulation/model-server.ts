@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Chance } from './chance.js'
+import { createProofs, partOfJwt } from './proofs.js'
 
 /** How an authorization server behaves where servers differ. */
 export interface ServerKind {
@@ -76,12 +77,6 @@ const json = (body: object, status = 200): Answer => ({
 
 const refuse = (error: string): Answer => json({ error }, 400)
 
-/** After so many ms there is a new nonce; the one before it is still taken. */
-const nonceLife = 300_000
-
-const partOf = (jwt: string, index: number) =>
-  JSON.parse(Buffer.from(jwt.split('.')[index] ?? '', 'base64url').toString())
-
 /** The members of a JSON answer, if it is one. */
 export const bodyOf = ({ body = '' }: Answer): Record<string, unknown> => {
   try {
@@ -93,7 +88,7 @@ export const bodyOf = ({ body = '' }: Answer): Record<string, unknown> => {
 
 export const subjectOfIdToken = (idToken: unknown): string | undefined => {
   if (typeof idToken !== 'string') return
-  return partOf(idToken, 1).sub
+  return partOfJwt(idToken, 1).sub
 }
 
 /** An authorization server, and the API that takes its tokens. Its clock is right. */
@@ -102,8 +97,7 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
   const grants: Grant[] = []
   const refreshTokens = new Map<string, RefreshToken>()
   const accessTokens = new Map<string, { grant: Grant; expiresAt: number; key?: string }>()
-  /** Proofs that were there before. */
-  const proofs = new Set<string>()
+  const { readProof, withNonce } = createProofs(kind, now)
   /** Whose cookie the browser has. */
   let browserUser: string | undefined
   const needConsent = new Set<string>()
@@ -156,23 +150,6 @@ export const createModelServer = (kind: ServerKind, now: () => number, chance: C
         : undefined,
     })
   }
-
-  /** The key that has signed a proof, or what is wrong with it (RFC 9449 8). */
-  const readProof = (proof: string | undefined): { key?: string; error?: string } => {
-    if (!kind.dpop) return {}
-    if (proof === undefined) return { error: 'invalid_dpop_proof' }
-    const { jti, nonce } = partOf(proof, 1)
-    const isNonce = nonce === nonceNow() || nonce === nonceNow(-1)
-    if (kind.dpop === 'with nonces' && !isNonce) return { error: 'use_dpop_nonce' }
-    if (proofs.has(jti)) return { error: 'invalid_dpop_proof' }
-    proofs.add(jti)
-    return { key: partOf(proof, 0).jwk.x }
-  }
-  const nonceNow = (more = 0) => `nonce-${Math.floor(now() / nonceLife) + more}`
-  const withNonce = (answer: Answer): Answer =>
-    kind.dpop === 'with nonces'
-      ? { ...answer, headers: { ...answer.headers, 'dpop-nonce': nonceNow() } }
-      : answer
 
   const redeem = (params: URLSearchParams, key: string | undefined): Answer => {
     const code = codes.get(params.get('code') ?? '')

@@ -3,10 +3,10 @@
  *
  * - scheduler.ts, chance.ts, globals.ts: time, order and chance, all from the seed
  * - database.ts, locks.ts, channel.ts, network.ts: what workers share; model-server.ts is who they
- *   talk to
+ *   talk to, with proofs.ts; offline.ts is what they keep of the API
  * - worker.ts, tab.ts, navigation.ts: the browser, with the real worker of sw/ in it
  * - scenario.ts, program.ts, faults.ts, heal.ts: what happens
- * - invariants.ts, coverage.ts, mutations.ts: whether that proves anything
+ * - invariants.ts, coverage.ts, mutations.ts, source-mutations.mjs: whether that proves anything
  * - world.ts puts them together; run.mjs runs many seeds
  */
 import { createChance } from './chance.js'
